@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A pipe is not opened to sync it, because that can wait for ever.
-func TestAPipeIsNotOpened(t *testing.T) {
+// A pipe is not opened to be synced, because the call could wait for ever.
+func TestAPipeIsNotOpenedToBeSynced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	w := newWork(t, dir)
 	require.NoError(t, w.Lock(t.Context()))

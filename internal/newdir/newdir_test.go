@@ -54,7 +54,7 @@ func TestADirectoryAppearsWhole(t *testing.T) {
 	require.NoError(t, err)
 	write(t, root, "a", "1")
 	w.StartSync()
-	assert.Equal(t, []string{".dir" + newdir.Suffix}, names(t, parent), "before it is published")
+	assert.Equal(t, []string{".dir" + newdir.Suffix}, names(t, parent), "before Publish")
 	require.NoError(t, w.Publish(t.Context(), root, 1))
 	w.Remove()
 	assert.Equal(t, []string{"dir"}, names(t, parent))
@@ -67,8 +67,7 @@ func TestADirectoryAppearsWhole(t *testing.T) {
 	assert.Equal(t, dir, w.Target())
 }
 
-// A call goes on with the files of an earlier one only if it is asked to, and only if the
-// same is made.
+// Open keeps the files of an earlier call only if goOn is true and the key is the same.
 func TestFilesOfAnEarlierCallStayForTheSameKey(t *testing.T) {
 	for _, c := range []struct {
 		key  string
@@ -86,7 +85,7 @@ func TestFilesOfAnEarlierCallStayForTheSameKey(t *testing.T) {
 		require.NoError(t, err)
 		write(t, root, "a", "1")
 		root.Close()
-		w.Close() // as a process that was killed
+		w.Close() // as when the process is killed
 
 		again := newWork(t, filepath.Join(parent, "dir"))
 		require.NoError(t, again.Lock(t.Context()))
@@ -99,7 +98,7 @@ func TestFilesOfAnEarlierCallStayForTheSameKey(t *testing.T) {
 	}
 }
 
-// Few names are synced one by one. A link is not followed.
+// A tree of few names is synced name by name. A symbolic link is not followed.
 func TestFewNamesAreSyncedOneByOne(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	w := newWork(t, dir)
@@ -125,7 +124,7 @@ func TestADirectoryThatAppearedIsNotReplaced(t *testing.T) {
 	assert.Empty(t, names(t, dir))
 }
 
-// Another call waits for the lock until its context ends.
+// While one call has the lock, another call waits until its context ends.
 func TestTheLockExcludesOthers(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "dir")
 	w := newWork(t, dir)
@@ -138,9 +137,9 @@ func TestTheLockExcludesOthers(t *testing.T) {
 	assert.NoError(t, newWork(t, dir).Lock(t.Context()))
 }
 
-// A process that looks at an empty work directory while another process begins to work there
-// does not take it for a directory of a stranger.
-func TestAnotherProcessBeginsMeanwhile(t *testing.T) {
+// Another process starts to work in an empty work directory while this process looks at it. This
+// process does not take it for a directory of another program.
+func TestAnotherProcessMayStartInTheSameWorkDirectory(t *testing.T) {
 	parent := t.TempDir()
 	work := filepath.Join(parent, ".dir"+newdir.Suffix)
 	require.NoError(t, os.Mkdir(work, 0o700))
@@ -164,7 +163,7 @@ func TestAnotherProcessBeginsMeanwhile(t *testing.T) {
 	assert.Equal(t, 2, looks, "the key is read again only with the lock")
 }
 
-func TestWhatCannotBeMade(t *testing.T) {
+func TestNamesThatCannotBeMadeAreErrors(t *testing.T) {
 	for dir, want := range map[string]error{
 		"/": errTaken, "x" + newdir.Suffix: errTaken, "x" + newdir.Suffix + newdir.OldSuffix: errTaken, strings.Repeat("x", 250): errBadName,
 	} {

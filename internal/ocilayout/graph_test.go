@@ -112,7 +112,7 @@ func TestCompleteNeedsAllPartsOfOneImage(t *testing.T) {
 		"a manifest that is not JSON":          {tr.put(t, ocispec.MediaTypeImageManifest, `not JSON`), true},
 		"a layer without a digest":             {tr.put(t, ocispec.MediaTypeImageManifest, `{"layers":[{}]}`), false},
 		"a malformed digest":                   {ocispec.Descriptor{Digest: "sha256:../../x"}, false},
-		"a shorter blob than it says":          {ocispec.Descriptor{MediaType: tr.first.MediaType, Digest: tr.first.Digest, Size: tr.first.Size + 1}, false},
+		"a blob that is shorter than its size": {ocispec.Descriptor{MediaType: tr.first.MediaType, Digest: tr.first.Digest, Size: tr.first.Size + 1}, false},
 	} {
 		ok, err := Complete(t.Context(), &tr.store, tt.desc)
 		require.NoError(t, err, name)

@@ -163,8 +163,8 @@ func hasDuplicates(raw []byte) bool {
 	return false
 }
 
-// TestAnnotationsGiveTheNameOfAnEntry: the two annotations of an entry give its name, as each tool writes
-// them.
+// TestAnnotationsGiveTheNameOfAnEntry checks the name that the two annotations give an entry, for
+// the annotations that each tool writes.
 func TestAnnotationsGiveTheNameOfAnEntry(t *testing.T) {
 	d := "sha256:" + strings.Repeat("4", 64)
 	for _, tt := range []struct{ refName, image, ref string }{
@@ -174,7 +174,7 @@ func TestAnnotationsGiveTheNameOfAnEntry(t *testing.T) {
 		{"@" + d, "r.example/team/app@" + d, "r.example/team/app@" + d},             // ctr
 		{"v1@" + d, "r.example/team/app:v1@" + d, "r.example/team/app:v1@" + d},
 		{"latest", "docker.io/library/app:latest", "docker.io/library/app:latest"},
-		// umoci copies AnnotationImage, so it does not give the name.
+		// umoci copies AnnotationImage, so the annotation does not give the name.
 		{"backup", "r.example/team/app:v1", ""},
 		{"v2", "r.example/team/app:v1", ""},
 		{"app:v1", "r.example/team/app:v1", ""},
@@ -184,7 +184,7 @@ func TestAnnotationsGiveTheNameOfAnEntry(t *testing.T) {
 		{"", "r.example/team/app:v1", ""}, // oras untag
 		{"v1", "app:v1", ""},
 		{"v1", "team/app:v1", ""},
-		// The name has a registry, in another spelling.
+		// The name has a registry, but not in the canonical spelling.
 		{"docker.io/busybox:1.36", "", "docker.io/library/busybox:1.36"},
 		{"index.docker.io/library/busybox:1.36", "", "docker.io/library/busybox:1.36"},
 		{"registry-1.docker.io/library/busybox:1.36", "", wholeName("registry-1.docker.io/library/busybox:1.36").String()},

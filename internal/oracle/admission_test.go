@@ -14,7 +14,8 @@ import (
 	"k8s.io/kubernetes/plugin/pkg/admission/alwayspullimages"
 )
 
-// TestAlwaysPullImagesIsThePlugins runs random requests through both halves.
+// TestAlwaysPullImagesIsThePlugins runs random requests through Validate and Mutate, and through
+// the plugin's own halves.
 func TestAlwaysPullImagesIsThePlugins(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	plugin := alwayspullimages.NewAlwaysPullImages()
@@ -91,7 +92,7 @@ func randomPod(r *rand.Rand) *api.Pod {
 	return &pod
 }
 
-// imagesOf lists a Pod's images as a webhook would.
+// imagesOf returns a Pod's images as a webhook lists them.
 func imagesOf(pod *api.Pod) []pullpolicy.PodImage {
 	var images []pullpolicy.PodImage
 	add := func(list string, i int, name string, policy api.PullPolicy) {

@@ -13,8 +13,8 @@ import (
 	testclock "k8s.io/utils/clock/testing"
 )
 
-// TestBackoffIsClientGos runs random calls on both. What differs on purpose is
-// left out: event times other than now, an initial delay above the longest, and
+// TestBackoffIsClientGos runs random calls on package backoff and on client-go. It leaves out
+// what differs on purpose: event times other than now, an initial delay above the longest, and
 // the delay of a streak that has ended, which client-go shows until GC.
 func TestBackoffIsClientGos(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
@@ -42,9 +42,9 @@ func TestBackoffIsClientGos(t *testing.T) {
 				ours.Reset(key)
 			case 5:
 				theirs.GC()
-			case 6, 7: // to the end of the window, or beside it
+			case 6, 7: // to the end of the window, or a millisecond before or after it
 				clock.Step(max(0, ours.Wait(key)+time.Duration(r.IntN(3)-1)*time.Millisecond))
-			case 8: // to the end of the streak, or beside it
+			case 8: // to the end of the streak, or a millisecond before or after it
 				if at, ok := last[key]; ok {
 					to := at.Add(2*limit + time.Duration(r.IntN(3)-1)*time.Millisecond)
 					clock.Step(max(0, to.Sub(clock.Now())))
@@ -65,7 +65,7 @@ func TestBackoffIsClientGos(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d calls, %d of them failures, no difference; %d looks at a streak that has ended and that client-go still shows", calls, failures, ended)
+	t.Logf("%d calls, %d of them failures, no difference; client-go still shows a streak that has ended in %d cases", calls, failures, ended)
 	assert.Greater(t, calls, 1_000_000)
 	assert.Positive(t, ended)
 }

@@ -36,8 +36,8 @@ var (
 
 func pickOf[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
-// TestMatchIsTheKubelets compares Match under the kubelet's rules with the
-// kubelet's URLsMatchStr, on all combinations and on random ones.
+// TestMatchIsTheKubelets compares Match under the kubelet's rules with the kubelet's
+// URLsMatchStr, for all combinations of the parts above, and for random ones.
 func TestMatchIsTheKubelets(t *testing.T) {
 	rules := credentials.Rules{Kubelet: true}
 	pairs, matches := 0, 0
@@ -45,7 +45,7 @@ func TestMatchIsTheKubelets(t *testing.T) {
 		want, wantErr := credentialprovider.URLsMatchStr(key, name)
 		got, err := credentials.Match(key, name, rules)
 		require.Equal(t, want, got, "Match(%q, %q)", key, name)
-		// A bad pattern is an error there only if path.Match comes to it.
+		// A bad pattern is an error of the kubelet only if path.Match reads it.
 		if _, ours := credentials.Match(key, name, credentials.Rules{}); wantErr == nil || ours == nil {
 			require.Equal(t, wantErr != nil, err != nil, "Match(%q, %q): %v, %v", key, name, wantErr, err)
 		}
@@ -75,9 +75,9 @@ func TestMatchIsTheKubelets(t *testing.T) {
 	assert.Greater(t, matches, 300)
 }
 
-// TestMatchDiffersWhereItSays holds that our own rules give the kubelet's answer
-// for keys and names that no named difference touches: small letters, no wildcard
-// but *, paths that end at a slash, a host that is not Docker Hub's.
+// TestMatchDiffersWhereItSays checks that Match under its own rules gives the kubelet's answer,
+// except where its documentation names a difference. The keys and names here have only small
+// letters, only the wildcard *, paths that end at a slash, and not a host of Docker Hub.
 func TestMatchDiffersWhereItSays(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	label := func(alphabet string) string {
@@ -118,10 +118,10 @@ func quietKlog(t *testing.T) {
 	klog.SetOutput(io.Discard)
 }
 
-// TestLookupIsTheKubelets compares the candidates, in order, that the kubelet's
-// keyring of secrets and a node's config gives with ours under its rules. Each
-// secret has one key, since the kubelet's order of one file's keys that say the
-// same is random.
+// TestLookupIsTheKubelets compares the candidates, and their order, of the kubelet's keyring with
+// those of package credentials under the kubelet's rules. The keyrings have secrets and a node's
+// config. Each secret has one key, because the kubelet takes keys of one file that mean the same
+// in random order.
 func TestLookupIsTheKubelets(t *testing.T) {
 	rules := credentials.Rules{Kubelet: true}
 	quietKlog(t)

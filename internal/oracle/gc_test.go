@@ -35,17 +35,17 @@ var (
 	gcWrite  = flag.Bool("gc.write", false, "write some of the worlds into the vectors of package gc")
 )
 
-// A gcWorld is a policy and what happens to a node under it. The vectors of package gc have
-// the same form.
+// A gcWorld is a policy, and the rounds of garbage collection on a node with this policy. The
+// vectors of package gc have the same form.
 type gcWorld struct {
 	High, Low      int
 	MinAge, MaxAge time.Duration
 	Rounds         []gcRound
 }
 
-// A gcRound is one round with what the kubelet did in it.
+// A gcRound is the state of the node in one round, and what the kubelet did in the round.
 type gcRound struct {
-	After               time.Duration // since the previous round
+	After               time.Duration // time from the previous round
 	All                 bool          `json:",omitempty"` // DeleteUnusedImages
 	Images              []gcImage
 	InUse               []string `json:",omitempty"` // by a container
@@ -69,7 +69,7 @@ type gcImage struct {
 
 var errOfTheNode = errors.New("the node does not answer")
 
-// A gcNode is a node with images, as both sides see it.
+// A gcNode is a node with images. The kubelet's manager and the Collector each have one.
 type gcNode struct {
 	kubecontainer.Runtime
 	now     *gcRound
@@ -89,7 +89,7 @@ func (n *gcNode) ListImages(context.Context) ([]kubecontainer.Image, error) {
 	return list, nil
 }
 
-// GetPods gives each image in use a Pod of its own, and one Pod for the image volumes.
+// GetPods returns a Pod for each image in use, and one Pod for the image volumes.
 func (n *gcNode) GetPods(context.Context, bool) ([]*kubecontainer.Pod, error) {
 	if n.now.InUseFails && len(n.now.Mounted) == 0 {
 		return nil, errOfTheNode
@@ -178,16 +178,16 @@ func (n *gcNode) sweep(context.Context, time.Time, func(string) bool) error {
 	return nil
 }
 
-// TestGarbageCollectionIsTheKubelets runs generated worlds on the kubelet's own image manager
-// and on a Collector with AsKubelet. No two images of a world were first seen in one round,
-// because the kubelet orders such images by chance.
+// TestGarbageCollectionIsTheKubelets runs generated worlds on the kubelet's own image manager and
+// on a Collector with AsKubelet. At most one new image of a world appears in a round, because the
+// kubelet orders images that it has first seen in the same round by chance.
 func TestGarbageCollectionIsTheKubelets(t *testing.T) {
 	klog.LogToStderr(false)
 	klog.SetOutput(io.Discard)
 	r := rand.New(rand.NewPCG(11, 12))
 	var kept []gcWorld
 	count := map[string]int{}
-	began := time.Now()
+	start := time.Now()
 	for count["states"] < *gcStates {
 		var world gcWorld
 		synctest.Test(t, func(t *testing.T) { world = gcPlay(t, r, count) })
@@ -196,7 +196,7 @@ func TestGarbageCollectionIsTheKubelets(t *testing.T) {
 		}
 		count["worlds"]++
 	}
-	t.Logf("no difference in %v: %v", time.Since(began).Round(time.Second), count)
+	t.Logf("no difference in %v: %v", time.Since(start).Round(time.Second), count)
 	for _, what := range []string{"removed for age", "removed for space", "swept", "failed", "in use", "mounted", "pinned", "young", "all", "error after removals"} {
 		assert.Greater(t, count[what], *gcStates/2000, what)
 	}
@@ -246,7 +246,7 @@ func gcPlay(t *testing.T, r *rand.Rand, count map[string]int) gcWorld {
 		theirs.removed, theirs.swept, ours.removed, ours.swept = nil, false, nil, false
 
 		unseen = unseen && (round.ListFails || round.InUseFails)
-		told, explainErr := collector.Explain(t.Context())
+		explained, explainErr := collector.Explain(t.Context())
 		var want, got error
 		var report gc.Report
 		if round.All {
@@ -264,17 +264,18 @@ func gcPlay(t *testing.T, r *rand.Rand, count map[string]int) gcWorld {
 		round.Removed, round.Swept, round.Failed = theirs.removed, theirs.swept, want != nil
 		world.Rounds = append(world.Rounds, round)
 		if explainErr == nil && !round.All {
-			gcExplained(t, told, ours.removed, report, what, count)
+			gcExplained(t, explained, ours.removed, report, what, count)
 		}
 		gcCount(round, report, count)
 	}
 	return world
 }
 
-// gcExplained checks that a round removed what Explain said before it, in its order.
-func gcExplained(t *testing.T, told gc.Explanation, removed []string, report gc.Report, what string, count map[string]int) {
+// gcExplained checks that a round removed the images that Explain named before the round, in the
+// same order.
+func gcExplained(t *testing.T, explained gc.Explanation, removed []string, report gc.Report, what string, count map[string]int) {
 	var age, space []string
-	for _, v := range told.Images {
+	for _, v := range explained.Images {
 		switch v.Reason {
 		case gc.ReasonAge:
 			age = append(age, v.Image.ID)
@@ -290,17 +291,19 @@ func gcExplained(t *testing.T, told gc.Explanation, removed []string, report gc.
 	require.GreaterOrEqual(t, len(space), len(rest), what)
 	require.Equal(t, append([]string(nil), space[:len(rest)]...), append([]string(nil), rest...), what)
 	if report.ToFree > 0 {
-		require.Equal(t, told.ToFree, report.ToFree, what)
+		require.Equal(t, explained.ToFree, report.ToFree, what)
 	}
 }
 
-// gcPause returns a time that often ends at a limit of the policy, or beside it.
+// gcPause returns a time that often ends exactly at a limit of the policy, or a nanosecond before
+// or after it.
 func gcPause(r *rand.Rand, world gcWorld) time.Duration {
 	limit := pickOf(r, []time.Duration{0, world.MinAge, world.MaxAge, time.Minute, 5 * time.Minute})
 	return max(time.Nanosecond, limit+time.Duration(r.IntN(3)-1))
 }
 
-// gcChange changes images of both nodes in the same way: a program removes, grows or unpins one.
+// gcChange changes one image of both nodes in the same way: the image goes, or its size, its pin or
+// its Stuck changes.
 func gcChange(r *rand.Rand, nodes ...*gcNode) {
 	if n := len(nodes[0].images); n > 0 {
 		i, change, size := r.IntN(n), r.IntN(20), r.Int64N(1<<30)
@@ -371,7 +374,7 @@ func gcCount(round gcRound, report gc.Report, count map[string]int) {
 	}
 }
 
-// orNone returns n as a field of gc.Config in which 0 means the default.
+// orNone returns n for a field of gc.Config in which 0 means the default and -1 means zero.
 func orNone(n int) int {
 	if n == 0 {
 		return -1

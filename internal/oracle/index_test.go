@@ -16,9 +16,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// onlyContainerd is what containerd's images.Manifest does with an index: what
-// matches, and what has no platform; sorted, what has none last. It returns the
-// position of the first, -1 for none.
+// onlyContainerd does what containerd's images.Manifest does with an index. It takes the
+// manifests that match and those without a platform, and sorts them, those without a platform
+// last. It returns the position of the first, or -1 if there is none.
 func onlyContainerd(idx ocispec.Index, m platforms.MatchComparer) int {
 	var list []int
 	for i, d := range idx.Manifests {
@@ -59,7 +59,7 @@ func randomIndex(r *rand.Rand) (idx ocispec.Index, want ocispec.Platform) {
 	want = randomPlatform(r)
 	for i := range 1 + r.IntN(8) {
 		p := randomPlatform(r)
-		if r.IntN(2) == 0 { // near the wish, so that there is something to choose from
+		if r.IntN(2) == 0 { // like want, so that there is something to choose from
 			p.OS = want.OS
 		}
 		if r.IntN(3) == 0 {
@@ -74,8 +74,8 @@ func randomIndex(r *rand.Rand) (idx ocispec.Index, want ocispec.Platform) {
 	return idx, want
 }
 
-// reasonFor names the rule by which we differ from containerd on purpose; "" if
-// there is none, and then the difference is a fault.
+// reasonFor returns the rule by which package index differs from containerd on purpose. It
+// returns "" if the difference is a fault.
 func reasonFor(want ocispec.Platform, ours, theirs *ocispec.Platform) string {
 	w := index.Normalize(want)
 	self := func(p *ocispec.Platform) bool {
@@ -89,9 +89,9 @@ func reasonFor(want ocispec.Platform, ours, theirs *ocispec.Platform) string {
 	numeric := number != "" && strings.Trim(number, "0123456789") == ""
 	switch {
 	case w.Architecture == "amd64" && numeric && number == w.Variant:
-		return "a bare number is no level of amd64: it is a variant nobody knows"
+		return "a bare number is not a level of amd64, but an unknown variant"
 	case (w.Architecture == "amd64" || w.Architecture == "arm") && numeric && len(number) > 1:
-		return "v10 and above, which nobody has, take v9 and below, not each other"
+		return "v10 and above, which do not exist, take v9 and below, but not each other"
 	case w.OS == "windows" && ours != nil && theirs != nil && theirRank == ourRank:
 		return "Windows: among equal architectures the very version, then the highest revision; containerd's Only takes the first"
 	case w.Architecture == "arm64" && self(ours) && theirRank != 0:
@@ -104,7 +104,7 @@ func reasonFor(want ocispec.Platform, ours, theirs *ocispec.Platform) string {
 	return ""
 }
 
-// ladderRank is how far down the fallbacks of a wish a platform is, -1 if not among them.
+// ladderRank returns the position of a platform in the fallbacks of want, or -1.
 func ladderRank(want ocispec.Platform, p *ocispec.Platform) int {
 	if p == nil {
 		return -1
@@ -115,8 +115,8 @@ func ladderRank(want ocispec.Platform, p *ocispec.Platform) int {
 	})
 }
 
-// TestSelectLikeContainerd compares a million generated indexes with what
-// containerd chooses by platforms.Only and OnlyStrict.
+// TestSelectLikeContainerd compares the choice in a million generated indexes with the choice of
+// containerd by platforms.Only and OnlyStrict.
 func TestSelectLikeContainerd(t *testing.T) {
 	rounds := 1_000_000
 	if testing.Short() {

@@ -16,8 +16,8 @@ import (
 	"k8s.io/kubernetes/pkg/kubelet/images/pullmanager"
 )
 
-// TestDefaultIsTheAPIServers compares Or with SetDefaults_Container; no
-// difference is allowed, not even for names that we do not parse.
+// TestDefaultIsTheAPIServers compares OrDefault with SetDefaults_Container. They must agree on
+// all names, also on names that package reference does not parse.
 func TestDefaultIsTheAPIServers(t *testing.T) {
 	policies := []string{"", "", "", "Always", "IfNotPresent", "Never", "always", "x"}
 	r := rand.New(rand.NewPCG(3, 4))
@@ -38,8 +38,8 @@ func TestDefaultIsTheAPIServers(t *testing.T) {
 	assert.Greater(t, always, 10_000)
 }
 
-// TestImagesOfAPodAreTheAPIServers compares Images and OrDefault with the defaults of whole
-// Pods: the places that have an image, and the policies there.
+// TestImagesOfAPodAreTheAPIServers compares Images and OrDefault with the defaults of whole Pods:
+// the fields that have an image, and their policies.
 func TestImagesOfAPodAreTheAPIServers(t *testing.T) {
 	policies := []string{"", "", "Always", "IfNotPresent", "Never", "x"}
 	r := rand.New(rand.NewPCG(9, 10))
@@ -105,8 +105,7 @@ func TestImagesOfAPodAreTheAPIServers(t *testing.T) {
 	assert.Greater(t, images, 10_000)
 }
 
-// TestAllowlistIsTheKubelets compares patterns and what they match, and with
-// them Trim: a pattern without a star is valid exactly if Trim leaves it alone.
+// TestAllowlistIsTheKubelets compares which patterns are valid, and which images they match.
 func TestAllowlistIsTheKubelets(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	var list []string
@@ -134,7 +133,8 @@ func TestAllowlistIsTheKubelets(t *testing.T) {
 	assert.Greater(t, matches, 10_000)
 }
 
-// compareAllowlists asks both about names near the patterns.
+// compareAllowlists compares the answers for names near the patterns, and returns how many names
+// match.
 func compareAllowlists(t *testing.T, r *rand.Rand, list []string) (matches int) {
 	theirs, err := pullmanager.NewImagePullCredentialVerificationPolicy(kubeletconfig.NeverVerifyAllowlistedImages, list)
 	require.NoError(t, err)

@@ -113,7 +113,7 @@ func randomSecrets(r *rand.Rand) (out []v1.Secret) {
 	return out
 }
 
-// credentialsOf are what the kubelet's image manager makes of secrets for an image.
+// credentialsOf returns the pull secrets that the kubelet's image manager finds for an image.
 func credentialsOf(t *testing.T, list []v1.Secret, image string) (out []kubeletconfig.ImagePullSecret) {
 	ring, err := secrets.MakeDockerKeyring(list, &credentialprovider.BasicDockerKeyring{})
 	require.NoError(t, err)
@@ -126,7 +126,7 @@ func credentialsOf(t *testing.T, list []v1.Secret, image string) (out []kubeletc
 	return out
 }
 
-// trimmed is the repository of an image, with which the kubelet looks credentials up.
+// trimmed returns the repository of an image, by which the kubelet looks up credentials.
 func trimmed(image string) string {
 	switch image {
 	case "nginx", "nginx:1", "docker.io/library/nginx:1":
@@ -164,7 +164,7 @@ func TestRecordsAreReadAsTheKubeletReadsThem(t *testing.T) {
 					Pod: credentials.Pod{Namespace: "web", UID: "pod", ServiceAccount: credentials.ServiceAccount{Namespace: account.Namespace, Name: account.Name, UID: account.UID}},
 				})
 				require.NoError(t, err)
-				// A kubelet that has just started has nothing but the files.
+				// A kubelet that has just started has only the files.
 				restarted, err := pullmanager.NewImagePullManager(t.Context(), n.accessor, n.enforcer, noImages{}, 10)
 				require.NoError(t, err)
 				must, err := restarted.MustAttemptImagePull(t.Context(), image, id, func() ([]kubeletconfig.ImagePullSecret, *kubeletconfig.ImagePullServiceAccount, error) {
@@ -185,7 +185,7 @@ func TestRecordsAreReadAsTheKubeletReadsThem(t *testing.T) {
 	assert.Less(t, granted, trials*9/10)
 }
 
-// change lets the kubelet write.
+// change lets the kubelet's code write a note of a pull, and then often its result.
 func (n *node) change(t *testing.T, r *rand.Rand) {
 	image, id := pickOf(r, recordImages), pickOf(r, recordIDs)
 	require.NoError(t, n.theirs.RecordPullIntent(klog.Background(), image))
@@ -208,8 +208,8 @@ func (n *node) change(t *testing.T, r *rand.Rand) {
 	n.theirs.RecordImagePulled(t.Context(), image, id, creds)
 }
 
-// spoil changes a file of the kubelet: to the older version of the API, or in a way in which
-// it may not be readable any more.
+// spoil changes a file of the kubelet: to the older version of the API, or so that it may not be
+// readable any more. It returns how many files it has changed.
 func (n *node) spoil(t *testing.T, r *rand.Rand) int {
 	files, err := filepath.Glob(filepath.Join(n.dir, "image_manager", pickOf(r, []string{"pulled", "pulling"}), "sha256-*"))
 	require.NoError(t, err)
@@ -239,7 +239,7 @@ func (n *node) spoil(t *testing.T, r *rand.Rand) int {
 	return 1
 }
 
-// list compares the lists of all records and notes.
+// list compares the lists of all records and notes that both sides read.
 func (n *node) list(t *testing.T) {
 	theirs, _ := n.accessor.ListImagePulledRecords() // the rest can be read in spite of an error
 	want, got := []string{}, []string{}

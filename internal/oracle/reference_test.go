@@ -13,7 +13,7 @@ import (
 	"k8s.io/kubernetes/pkg/util/parsers"
 )
 
-// generatedNames is how many names each comparison looks at.
+// generatedNames is the number of names in each comparison.
 const generatedNames = 1_500_000
 
 var nameParts = struct{ hosts, components, tags, digests, noise []string }{
@@ -40,7 +40,7 @@ var nameParts = struct{ hosts, components, tags, digests, noise []string }{
 	},
 }
 
-// randomName builds a name of parts, good and bad ones, and then often spoils it.
+// randomName builds a name of valid and invalid parts, and then often changes some of its bytes.
 func randomName(r *rand.Rand) string {
 	var b strings.Builder
 	p := nameParts
@@ -72,7 +72,7 @@ func randomName(r *rand.Rand) string {
 	return s
 }
 
-// randomText is short text of the bytes that matter.
+// randomText returns a short text of the bytes that have a meaning in a name.
 func randomText(r *rand.Rand) string {
 	var b strings.Builder
 	for range r.IntN(12) {
@@ -81,7 +81,7 @@ func randomText(r *rand.Rand) string {
 	return b.String()
 }
 
-// eachName calls f with generated names, always the same ones.
+// eachName calls f with generated names. They are the same in each run.
 func eachName(f func(s string)) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range generatedNames {
@@ -101,7 +101,7 @@ func TestParseIsTheKubelets(t *testing.T) {
 		name, tag, digest, wantErr := parsers.ParseImageName(s)
 		r, err := reference.Parse(s)
 		if wantErr == nil && errors.Is(err, reference.ErrUnderscore) {
-			// The one difference: the kubelet's answer has no registry.
+			// The only difference: the kubelet's answer does not have a registry.
 			named, parseErr := distribution.ParseNormalizedNamed(s)
 			require.NoError(t, parseErr)
 			require.Empty(t, distribution.Domain(named), "%q", s)
@@ -126,7 +126,8 @@ func TestParseIsTheKubelets(t *testing.T) {
 	assert.Positive(t, underscored)
 }
 
-// TestFamiliarIsDistributions compares the short form where it may be short.
+// TestFamiliarIsDistributions compares Familiar with FamiliarString. They differ only if the
+// short form names another image.
 func TestFamiliarIsDistributions(t *testing.T) {
 	same, kept := 0, 0
 	eachName(func(s string) {
@@ -141,7 +142,7 @@ func TestFamiliarIsDistributions(t *testing.T) {
 			same++
 			return
 		}
-		// The one difference: their short form is another image's.
+		// The only difference: the short form of package distribution names another image.
 		other, err := reference.Parse(want)
 		require.True(t, err != nil || other != r, "%q: %q, not %q", s, want, r.Familiar())
 		require.Equal(t, r.String(), r.Familiar())

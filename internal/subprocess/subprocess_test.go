@@ -25,7 +25,7 @@ func run(t *testing.T, path string) subprocess.Result {
 	return subprocess.Run(t.Context(), subprocess.Command{Path: path, Args: []string{"a b"}, Env: []string{"X=1"}, Stdin: []byte("in"), Timeout: time.Minute, MaxOutput: 100})
 }
 
-func TestRunGivesWhatTheProgramGets(t *testing.T) {
+func TestRunPassesInputAndReturnsOutput(t *testing.T) {
 	r := run(t, script(t, "#!/bin/sh\n/bin/cat; echo \" $1 $X $HOME\"; echo words >&2; exit 3\n"))
 	assert.Equal(t, "in a b 1 \n", string(r.Stdout))
 	assert.Equal(t, "words\n", string(r.Stderr))
@@ -53,7 +53,8 @@ func TestRunEndsAtItsLimits(t *testing.T) {
 	assert.False(t, r.TimedOut)
 }
 
-// A process that the program leaves behind holds its output open for a second at most.
+// A process that the program leaves behind holds the output open. Run waits for it at most a
+// second.
 func TestRunSaysThatTheOutputIsHeld(t *testing.T) {
 	r := run(t, script(t, "#!/bin/sh\n/bin/sleep 5 &\nexit 0\n"))
 	assert.NoError(t, r.Err)

@@ -14,7 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An image goes from one namespace into an archive, and from there into the kubelet's.
+// An image goes from one namespace into an archive, and from the archive into the namespace of
+// the kubelet.
 func TestImagesGoThroughAnArchive(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -24,7 +25,7 @@ func TestImagesGoThroughAnArchive(t *testing.T) {
 		require.NoError(t, err)
 		var file bytes.Buffer
 		require.NoError(t, archive.Export(t.Context(), from, &file))
-		for range 2 { // the second time everything is there
+		for range 2 { // in the second round containerd has everything
 			entries, err := archive.Import(t.Context(), to, bytes.NewReader(file.Bytes()), archive.Config{})
 			require.NoError(t, err)
 			require.Len(t, entries, 1)

@@ -85,8 +85,7 @@ func ExampleNew() {
 	// true
 }
 
-// A Store is given to transfer.New. The platform is the one for which containerd looks for
-// images.
+// The Store is passed to transfer.New, and the Puller pulls for the platform that containerd uses.
 func ExampleStore() {
 	conn, end := connect()
 	defer end()

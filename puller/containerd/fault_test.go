@@ -31,11 +31,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// faults fail calls of containerd and messages of its streams.
+// faults makes one call of containerd, or one message of its streams, fail.
 type faults struct {
 	mu   sync.Mutex
 	n    int
-	at   int // the call that fails; those before and after it work
+	at   int // number of the call that fails
 	err  error
 	seen map[string]bool
 }
@@ -81,8 +81,8 @@ func (s *faultyStream) RecvMsg(m any) error {
 	return s.ClientStream.RecvMsg(m)
 }
 
-// One call of containerd fails, each of them in turn. The pull fails with that error, or
-// succeeds; the next one succeeds, and the image is complete.
+// Each call of containerd fails in turn. The pull fails with that error, or succeeds. The next
+// pull succeeds, and the image is complete.
 func TestAPullSurvivesAFaultOfEachCall(t *testing.T) {
 	d := realtest.StartContainerd(t, realtest.ContainerdProgram, nil)
 	reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -116,9 +116,9 @@ func TestAPullSurvivesAFaultOfEachCall(t *testing.T) {
 	}
 }
 
-// The error says what to do if nothing listens at the socket, and a containerd that does not
-// answer holds no call past its context.
-func TestAContainerdThatDoesNotAnswer(t *testing.T) {
+// If nothing listens at the socket, the error says what to do. If containerd does not answer,
+// each call ends with its context.
+func TestAContainerdThatDoesNotAnswerIsAnError(t *testing.T) {
 	dial := func(path string) *containerd.Store {
 		conn, err := grpc.NewClient("unix://"+path, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		require.NoError(t, err)
@@ -197,8 +197,8 @@ func TestMistakesAreRefused(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrSizeMismatch)
 }
 
-// OnlyPublic accepts a public image also if a credential was used, and refuses every other one
-// before a blob is fetched.
+// OnlyPublic accepts a public image even if the pull used a credential. It refuses every other
+// image before a blob is fetched.
 func TestOnlyPublic(t *testing.T) {
 	users := []pullertest.User{{Name: "robot", Password: "hunter2"}}
 	ring := credentials.Static{{Username: "robot", Password: credentials.Conceal("hunter2")}}
@@ -227,7 +227,7 @@ func TestOnlyPublic(t *testing.T) {
 	_, _, err = pull(pullertest.Config{}, nil, registry.Config{}, nil)
 	assert.NoError(t, err)
 
-	// A check that follows.
+	// A check follows.
 	_, img, err = pull(pullertest.Config{}, nil, registry.Config{}, verify.Accept())
 	require.NoError(t, err)
 	assert.NotEmpty(t, img.AdmittedBy)
@@ -235,12 +235,12 @@ func TestOnlyPublic(t *testing.T) {
 	assert.ErrorIs(t, err, puller.ErrSignatureValidation)
 	assert.NotErrorIs(t, err, containerd.ErrPrivate)
 	assert.Zero(t, reg.Counts().BlobGet)
-	alone, both := containerd.OnlyPublic(nil), containerd.OnlyPublic(verify.Accept())
-	assert.NotEmpty(t, alone.Fingerprint())
-	assert.NotEqual(t, alone.Fingerprint(), both.Fingerprint())
+	only, both := containerd.OnlyPublic(nil), containerd.OnlyPublic(verify.Accept())
+	assert.NotEmpty(t, only.Fingerprint())
+	assert.NotEqual(t, only.Fingerprint(), both.Fingerprint())
 	assert.Empty(t, containerd.OnlyPublic(verify.Func("changing", "", nil)).Fingerprint())
 	name := reference.MustParse("registry.example/a:v1")
-	assert.Equal(t, "only if the registry shows it without a credential", alone.(content.CheckExplainer).Explain(name))
+	assert.Equal(t, "only if the registry shows it without a credential", only.(content.CheckExplainer).Explain(name))
 
 	// The registry cannot be asked the second time.
 	_, _, err = pull(pullertest.Config{}, nil, registry.Config{Retries: -1, WrapTransport: func(rt http.RoundTripper) http.RoundTripper {
@@ -249,25 +249,25 @@ func TestOnlyPublic(t *testing.T) {
 	assert.ErrorContains(t, err, "cannot find out whether the image is public")
 	assert.ErrorIs(t, err, content.ErrCheckFailed)
 
-	// A Source that does not say from whom a document is.
+	// The Source does not say where a document is from.
 	desc := ocispec.Descriptor{Digest: digest.FromString("a")}
-	_, err = alone.Admit(t.Context(), content.Admission{
+	_, err = only.Admit(t.Context(), content.Admission{
 		Repo: content.Repo{Ref: reference.MustParse("registry.example/a@" + desc.Digest.String())}, Top: desc, Source: silentSource{doc: content.Document{Desc: desc}},
 	})
 	assert.ErrorIs(t, err, containerd.ErrPrivate)
 }
 
-// headless is a transport on which questions by HEAD fail.
+// headless is a transport on which requests by HEAD fail.
 type headless struct{ http.RoundTripper }
 
 func (h headless) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method == http.MethodHead {
-		return nil, errors.New("no HEAD today")
+		return nil, errors.New("HEAD fails")
 	}
 	return h.RoundTripper.RoundTrip(req)
 }
 
-// A silentSource gives one document.
+// A silentSource returns one document, without its Provenance.
 type silentSource struct {
 	content.Source
 	doc content.Document

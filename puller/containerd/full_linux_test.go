@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// containerd has no room left. The error says so, and what has arrived does not keep the room
-// that is missing. When there is room again, the pull succeeds.
+// The disk of containerd is full. The error says so, and the bytes that have arrived are removed,
+// so that they do not take up the room. When the disk has room again, the pull succeeds.
 func TestAFullDiskLeavesNoPartial(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -48,7 +48,7 @@ func TestAFullDiskLeavesNoPartial(t *testing.T) {
 			left += info.Size()
 			return err
 		}))
-		assert.Less(t, left, int64(1<<20), "bytes that are left")
+		assert.Less(t, left, int64(1<<20), "bytes in the directory of ingests")
 		unmount()
 		_, err = newPuller(t, store).Pull(t.Context(), puller.Request{Image: image, Policy: "Always"})
 		require.NoError(t, err)

@@ -17,16 +17,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A collector removes images from containerd: the one that was not used for the longest time
-// first, with all its names, and neither a pinned one nor one that a container runtime says is
-// in use by the ID that CRI gives it.
+// A collector removes images from containerd, with all their names. It starts with the image that
+// was not used for the longest time. It does not remove a pinned image, or an image that a
+// container runtime reports as in use by its ID in CRI.
 func TestImagesOfContainerdAreCollected(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
 		store := open(t, d, containerd.Config{Pin: func(ref reference.Reference) bool { return ref.Tag() == "pinned" }})
 		p := newPuller(t, store)
 		start, inUse, available := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), "", int64(100)
-		var hours atomic.Int64 // since start; the collector asks in goroutines of its own
+		var hours atomic.Int64 // from start; atomic, because the collector calls Now in its own goroutines
 		collector, err := gc.New(gc.Config{
 			Images: gc.FromStore(store), Now: func() time.Time { return start.Add(time.Duration(hours.Load()) * time.Hour) }, StateDir: t.TempDir(),
 			Usage: func(context.Context) (gc.Usage, error) {
@@ -47,7 +47,7 @@ func TestImagesOfContainerdAreCollected(t *testing.T) {
 		}
 		pinned, used := pull("app:pinned", 1), pull("app:used", 2)
 		one, two := pull("app:one", 3), pull("app:two", 4)
-		pull("app:too", 3) // another name of one, which is used by that
+		pull("app:too", 3) // another name of the image one, so that it was used later than two
 		list, err := gc.FromStore(store).List(t.Context())
 		require.NoError(t, err)
 		require.Len(t, list, 4)
@@ -65,7 +65,7 @@ func TestImagesOfContainerdAreCollected(t *testing.T) {
 		available = 15
 		report, err := collector.Round(t.Context())
 		require.NoError(t, err)
-		require.Len(t, report.Removed, 2, "6 MiB count as free, and 5 were to be")
+		require.Len(t, report.Removed, 2, "6 MiB are freed, because 5 MiB are needed")
 		assert.Equal(t, two.ID, report.Removed[0].Image.ID)
 		assert.Equal(t, one.ID, report.Removed[1].Image.ID)
 		assert.Greater(t, report.Freed, int64(6<<20))

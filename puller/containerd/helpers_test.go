@@ -21,7 +21,8 @@ func withDigest(d *types.Descriptor, to digest.Digest) *types.Descriptor {
 	return &types.Descriptor{MediaType: d.MediaType, Digest: string(to), Size: d.Size}
 }
 
-// cutPuller returns a Puller whose source calls cut in the middle of each large blob.
+// cutPuller returns a Puller whose source calls cut after the given number of bytes of each
+// larger blob.
 func cutPuller(t *testing.T, store content.Store, after int64, cut func()) *puller.Puller {
 	source, err := registry.New(registry.Config{WrapTransport: func(rt http.RoundTripper) http.RoundTripper {
 		return &cutter{RoundTripper: rt, after: after, cut: cut}

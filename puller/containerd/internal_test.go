@@ -24,8 +24,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// A lease of which less than half is left is replaced. The next one keeps all that has no
-// name, so that the expiry of the first one removes nothing.
+// A lease is replaced when less than half of its time is left. The next lease keeps all content
+// that has no name, so that nothing is removed when the first lease expires.
 func TestALeaseIsReplacedBeforeItExpires(t *testing.T) {
 	d := realtest.StartContainerd(t, realtest.ContainerdProgram, nil)
 	conn, err := grpc.NewClient("unix://"+d.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -77,7 +77,7 @@ func TestALeaseIsReplacedBeforeItExpires(t *testing.T) {
 }
 
 // Headers of the caller's context stay, except those that choose the namespace and the lease.
-func TestHeaders(t *testing.T) {
+func TestOnlyTheHeadersOfNamespaceAndLeaseAreReplaced(t *testing.T) {
 	c := &client{namespace: "k8s.io"}
 	ctx := metadata.AppendToOutgoingContext(t.Context(), namespaceHeader, "other", leaseHeader, "another", "traceparent", "1")
 	for _, lease := range []string{"", "mine"} {
@@ -89,7 +89,7 @@ func TestHeaders(t *testing.T) {
 	}
 }
 
-func TestErrorsOfContainerd(t *testing.T) {
+func TestErrorsOfContainerdSayWhatToDo(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	assert.NoError(t, fail(t.Context(), nil, "do"))
@@ -117,8 +117,8 @@ func TestErrorsOfContainerd(t *testing.T) {
 	assert.False(t, locked(status.Error(codes.Unavailable, "connection error")))
 }
 
-// An answer that cannot be true ends the ingest.
-func TestAContainerdThatCountsWrongly(t *testing.T) {
+// An answer with an offset that cannot be right ends the ingest.
+func TestAWrongOffsetEndsTheIngest(t *testing.T) {
 	in := &ingest{caller: t.Context(), desc: ocispec.Descriptor{Digest: digest.FromString("hello"), Size: 5}, stream: &scriptedStream{offset: 3}, cancel: func(error) {}}
 	_, err := in.WriteAt([]byte("hello"), 0)
 	assert.ErrorContains(t, err, "it says that it has 3 bytes, not 5")
@@ -138,7 +138,7 @@ func (s *scriptedStream) Recv() (*contentapi.WriteContentResponse, error) {
 	return &contentapi.WriteContentResponse{Offset: s.offset}, nil
 }
 
-func TestRepositoriesOfALabel(t *testing.T) {
+func TestARepositoryIsAddedToItsLabelInOrder(t *testing.T) {
 	for list, want := range map[string]string{"": "team/app", "team/app": "team/app", "a,z": "a,team/app,z", "z": "team/app,z"} {
 		assert.Equal(t, want, withRepository(list, "team/app"))
 	}
@@ -159,7 +159,7 @@ func FuzzRepositoriesOfALabel(f *testing.F) {
 			return // no reference has such a repository
 		}
 		got := withRepository(list, repository)
-		assert.Equal(t, got, withRepository(got, repository), "twice")
+		assert.Equal(t, got, withRepository(got, repository), "when it is added again")
 		all := strings.Split(got, ",")
 		assert.Contains(t, all, repository)
 		if list != "" {
@@ -170,8 +170,8 @@ func FuzzRepositoriesOfALabel(f *testing.F) {
 	})
 }
 
-// A name of a record is a Ref only if Lookup finds the record by it. The filter for the
-// records of a repository matches its names, and no others.
+// The name of a record is a Ref only if Lookup finds the record by it. The filter for the records
+// of a repository matches only names in this repository.
 func FuzzNamesOfRecords(f *testing.F) {
 	for _, name := range []string{"docker.io/library/busybox:1.36", "sha256:" + strings.Repeat("a", 64), "a", "[::1]:5000/a.b/c:v1",
 		"reg.example/a@sha256:" + strings.Repeat("0", 64), "reg.example/a:v1@sha256:" + strings.Repeat("0", 64)} {

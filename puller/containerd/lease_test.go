@@ -17,11 +17,11 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// A leaseBench is a Store with what tests of its lease do.
+// A leaseBench is a Store with helpers for tests of its lease.
 type leaseBench struct {
 	*Store
 	t   *testing.T
-	ctx context.Context // with the namespace
+	ctx context.Context // has the namespace
 }
 
 func newLeaseBench(t *testing.T, program string) leaseBench {
@@ -59,7 +59,7 @@ func (b leaseBench) has(desc ocispec.Descriptor) bool {
 	return has
 }
 
-// resources returns the IDs of what containerd keeps by the present lease.
+// resources returns the IDs of the content and ingests that the present lease keeps.
 func (b leaseBench) resources() (ids []string) {
 	resp, err := b.client.leases.ListResources(b.ctx, &leasesapi.ListResourcesRequest{ID: b.holder.lease.id})
 	require.NoError(b.t, err)
@@ -80,7 +80,8 @@ func onBoth(t *testing.T, test func(t *testing.T, b leaseBench)) {
 	}
 }
 
-// Another program deletes the lease: between two pulls, and during a pull.
+// Another program deletes the lease between two pulls, and then during a pull. The Store makes
+// another lease.
 func TestADeletedLeaseIsReplaced(t *testing.T) {
 	onBoth(t, func(t *testing.T, b leaseBench) {
 		release := b.hold()
@@ -92,8 +93,8 @@ func TestADeletedLeaseIsReplaced(t *testing.T) {
 		early := b.put("stored before the deletion")
 		first := b.holder.lease.id
 		tagged := b.put("found later")
-		b.deleteLease() // and the content
-		assert.False(t, b.has(tagged), "it is gone")
+		b.deleteLease() // the content goes with it
+		assert.False(t, b.has(tagged), "the content goes with the lease")
 		assert.NoError(t, b.holder.look(t.Context()))
 		b.put("found later")
 		late := b.put("stored after the deletion")
@@ -105,9 +106,9 @@ func TestADeletedLeaseIsReplaced(t *testing.T) {
 	})
 }
 
-// What a pull has left that failed is not kept by the leases that come later, or it would
-// stay as long as the process pulls.
-func TestALeaseEndsForWhatAnEndedPullHasLeft(t *testing.T) {
+// A later lease does not keep the content that a failed pull has left. If it did, the content
+// would stay as long as the process pulls.
+func TestALaterLeaseDoesNotKeepWhatAFailedPullHasLeft(t *testing.T) {
 	onBoth(t, func(t *testing.T, b leaseBench) {
 		release := b.hold()
 		left, found := b.put("left"), b.put("left, and found by a later pull")
@@ -124,8 +125,8 @@ func TestALeaseEndsForWhatAnEndedPullHasLeft(t *testing.T) {
 	})
 }
 
-// A lease that stays after a pull that failed does not keep the content of images, so that
-// it goes when they are removed.
+// A lease that stays after a failed pull does not keep the content of images, so that this
+// content goes when the images are removed.
 func TestALeaseThatStaysKeepsNoImage(t *testing.T) {
 	onBoth(t, func(t *testing.T, b leaseBench) {
 		release := b.hold()
@@ -143,8 +144,9 @@ func TestALeaseThatStaysKeepsNoImage(t *testing.T) {
 	})
 }
 
-// Another client stores the blob under another name, and under a lease of its own.
-func TestABlobThatAnotherClientHasCommitted(t *testing.T) {
+// Another client commits the blob under another name, and under a lease of its own. The Store
+// keeps the blob under its own lease.
+func TestABlobThatAnotherClientCommitsIsKept(t *testing.T) {
 	onBoth(t, func(t *testing.T, b leaseBench) {
 		defer b.hold()()
 		const text = "stored twice"
@@ -172,11 +174,11 @@ func TestABlobThatAnotherClientHasCommitted(t *testing.T) {
 	})
 }
 
-// An answer without bytes ends the read, which could go on for ever.
+// An answer without bytes ends the read. Otherwise the read might never end.
 func TestAnEmptyAnswerEndsARead(t *testing.T) {
 	r := &reader{caller: t.Context(), cancel: func(error) {}, stream: emptyStream{}, desc: blobOf("hello")}
 	_, err := r.Read(make([]byte, 5))
-	assert.ErrorContains(t, err, "it sent 0 bytes at 0")
+	assert.ErrorContains(t, err, "it sent 0 bytes at offset 0, and 1 to 5 bytes at offset 0 were expected")
 }
 
 type emptyStream struct{ grpc.ClientStream }

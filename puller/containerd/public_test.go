@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// OnlyPublic does not take another page for the manifest, and does not take an index that is
-// public for a manifest that is not.
+// OnlyPublic does not take another page for the manifest. It does not accept a private manifest
+// because its index is public.
 func TestOnlyPublicIsNotMisled(t *testing.T) {
 	secret := credentials.Static{{Username: "robot", Password: credentials.Conceal("hunter2")}}
 	for name, test := range map[string]struct {

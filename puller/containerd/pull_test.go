@@ -30,7 +30,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// platforms are this machine's and another one.
+// platforms are another platform, and the platform of this machine.
 var platforms = []ocispec.Platform{{OS: "linux", Architecture: "s390x"}, containerd.Platform()}
 
 func startRegistry(t *testing.T, conf pullertest.Config) *pullertest.Registry {
@@ -90,7 +90,7 @@ func (r raw) leaseIDs(t *testing.T) []string {
 	return ids
 }
 
-// dropLeases deletes all leases, as when they expire.
+// dropLeases deletes all leases, as containerd does when they expire.
 func (r raw) dropLeases(t *testing.T) {
 	for _, id := range r.leaseIDs(t) {
 		_, err := r.leases.Delete(r.ctx, &leasesapi.DeleteRequest{ID: id, Sync: true})
@@ -126,9 +126,9 @@ func (r raw) stored(t *testing.T) map[digest.Digest]map[string]string {
 	}
 }
 
-// A pull leaves what containerd's own pull leaves: image records, labels, no lease. The image
-// survives a garbage collection, and ctr finds it complete.
-func TestAPulledImageIsContainerds(t *testing.T) {
+// A pull leaves the same image records and labels as containerd's own pull, and no lease. The
+// image survives a garbage collection, and ctr finds it complete.
+func TestAPullLeavesWhatContainerdsOwnPullLeaves(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
 		put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Platforms: platforms, Layers: []int64{3 << 20, 200 << 10}})
@@ -141,7 +141,7 @@ func TestAPulledImageIsContainerds(t *testing.T) {
 		assert.Equal(t, put.Descriptor.Digest, img.Digest)
 		assert.Equal(t, put.Manifests[1].Digest, img.Manifest)
 
-		assert.Empty(t, r.leaseIDs(t), "nothing is without a name, so the lease is not needed")
+		assert.Empty(t, r.leaseIDs(t), "all content has a name, so the lease is not needed")
 		r.collect(t)
 		assert.Contains(t, d.Ctr(t, "k8s.io", "images", "check", "name=="+image), "complete (")
 		again, err := p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Never})
@@ -170,7 +170,8 @@ func TestAPulledImageIsContainerds(t *testing.T) {
 			assert.Equal(t, map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}, records[name].Labels)
 		}
 
-		// The other platform, for another machine: it is complete as well, and CRI cannot use it.
+		// The other platform is pulled for another machine. It is complete too, but CRI cannot use
+		// it on this machine.
 		_, err = p.Pull(t.Context(), puller.Request{Image: image, Policy: pullpolicy.Always, Platform: platforms[0]})
 		require.NoError(t, err)
 		r.collect(t)
@@ -189,7 +190,7 @@ func decodeStored(t *testing.T, store content.Store, desc ocispec.Descriptor, in
 	require.NoError(t, jsonUnmarshal(data, into))
 }
 
-// Outside the namespace of Kubernetes there is one record for each name. Content that another
+// In a namespace other than that of Kubernetes, each name has one record. Content that another
 // namespace has is not fetched.
 func TestAnotherNamespaceHasOneRecordAndSharesContent(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
@@ -209,7 +210,7 @@ func TestAnotherNamespaceHasOneRecordAndSharesContent(t *testing.T) {
 	})
 }
 
-// Two images have a layer in common, which is fetched once.
+// Two images have a layer in common. The layer is fetched once.
 func TestBlobsThatContainerdHasAreNotFetched(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg := startRegistry(t, pullertest.Config{})
@@ -230,7 +231,8 @@ func TestBlobsThatContainerdHasAreNotFetched(t *testing.T) {
 	})
 }
 
-// A cutter is a transport that ends all bodies of blobs after some bytes, once, and calls cut.
+// A cutter is a transport that calls cut when so many bytes of a larger blob were read, and then
+// passes on one byte at a time.
 type cutter struct {
 	http.RoundTripper
 	after int64
@@ -260,9 +262,9 @@ func (b *cutBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A pull ends in the middle of a blob. The garbage collection keeps what has arrived as long
-// as the lease lasts, and a Store of another process goes on from there. After the lease it
-// is gone.
+// A pull ends in the middle of a blob. The garbage collection keeps the bytes that have arrived
+// as long as the lease lasts, and a Store of another process goes on with them. After the end of
+// the lease they are gone.
 func TestAPullGoesOnAfterAGarbageCollection(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		for _, expired := range []bool{false, true} {
@@ -271,7 +273,7 @@ func TestAPullGoesOnAfterAGarbageCollection(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			_, err := cutPuller(t, open(t, d, containerd.Config{}), 12<<20, cancel).Pull(ctx, puller.Request{Image: image})
 			require.ErrorIs(t, err, context.Canceled)
-			require.Len(t, r.leaseIDs(t), 1, "it keeps what has no name")
+			require.Len(t, r.leaseIDs(t), 1, "it keeps content without a name")
 			if expired {
 				r.dropLeases(t)
 			}
@@ -283,7 +285,7 @@ func TestAPullGoesOnAfterAGarbageCollection(t *testing.T) {
 			if expired {
 				assert.Greater(t, reg.Counts().BlobBytes, int64(20<<20))
 			} else {
-				assert.Less(t, reg.Counts().BlobBytes, int64(9<<20), "of 20 MiB, 12 have come before")
+				assert.Less(t, reg.Counts().BlobBytes, int64(9<<20), "12 of 20 MiB have arrived before")
 			}
 			r.collect(t)
 			assert.Contains(t, d.Ctr(t, "k8s.io", "images", "check", "name=="+image), "complete (")
@@ -300,8 +302,8 @@ func seedOf(b bool) uint64 {
 	return 2
 }
 
-// Content that Has has found stays, even if the image that it belonged to is removed and the
-// garbage collection runs, until the caller releases it.
+// Content that Has has found stays until the caller releases it, even if its image is removed and
+// the garbage collection runs.
 func TestHoldKeepsWhatIsFound(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -317,7 +319,7 @@ func TestHoldKeepsWhatIsFound(t *testing.T) {
 		has, err := store.Has(t.Context(), m.Layers[0])
 		require.NoError(t, err)
 		require.True(t, has)
-		assert.Empty(t, r.leaseIDs(t), "a question alone needs no lease")
+		assert.Empty(t, r.leaseIDs(t), "Has without Hold does not make a lease")
 		release, err := store.Hold(t.Context())
 		require.NoError(t, err)
 		has, err = store.Has(t.Context(), m.Layers[0])
@@ -332,9 +334,9 @@ func TestHoldKeepsWhatIsFound(t *testing.T) {
 		assert.True(t, has)
 		has, err = store.Has(t.Context(), m.Config)
 		require.NoError(t, err)
-		assert.False(t, has, "the rest is collected")
+		assert.False(t, has, "only the layer is held")
 
-		// The image cannot be tagged with what is left, and is not.
+		// The image is not complete any more, so Tag is an error.
 		err = store.Tag(t.Context(), img.Ref, manifest)
 		assert.ErrorIs(t, err, fs.ErrNotExist)
 		release()
@@ -345,8 +347,7 @@ func TestHoldKeepsWhatIsFound(t *testing.T) {
 	})
 }
 
-// What was removed during a pull, by a program that does not care for leases, is an error of
-// Tag.
+// A program that ignores leases removes content during a pull. Tag returns an error.
 func TestTagFindsThatContentWasRemoved(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -367,7 +368,7 @@ func TestTagFindsThatContentWasRemoved(t *testing.T) {
 	})
 }
 
-// beforeTag does something before each Tag.
+// beforeTag is a Store that calls do before each Tag.
 type beforeTag struct {
 	*containerd.Store
 	do func(ocispec.Descriptor)
@@ -378,7 +379,7 @@ func (s *beforeTag) Tag(ctx context.Context, ref reference.Reference, desc ocisp
 	return s.Store.Tag(ctx, ref, desc)
 }
 
-// Stores of several processes pull one image at once, and each blob is fetched once.
+// Stores of several processes pull the same image at the same time. Each blob is fetched once.
 func TestProcessesThatPullAtOnceFetchEachBlobOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
@@ -399,9 +400,9 @@ func TestProcessesThatPullAtOnceFetchEachBlobOnce(t *testing.T) {
 	})
 }
 
-// A name moves to another image. The image that had it stays under its digest, as after a
-// pull of CRI, until it is removed under all its names.
-func TestListAndRemoveImage(t *testing.T) {
+// A name moves to another image. The image that had the name keeps its record by digest, as after
+// a pull of CRI, until it is removed with all its names.
+func TestAnImageIsRemovedByAllItsNames(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
 		store := open(t, d, containerd.Config{Pin: func(ref reference.Reference) bool { return ref.Tag() == "pinned" }})
@@ -419,7 +420,7 @@ func TestListAndRemoveImage(t *testing.T) {
 			all, err := store.List(t.Context())
 			require.NoError(t, err)
 			for _, e := range all {
-				require.Equal(t, e.Name, e.Ref.String(), "the records by ID are left out")
+				require.Equal(t, e.Name, e.Ref.String(), "List leaves out the records by ID")
 				desc, err := store.Lookup(t.Context(), e.Ref)
 				require.NoError(t, err)
 				assert.Equal(t, e.Descriptor, desc)
@@ -440,7 +441,7 @@ func TestListAndRemoveImage(t *testing.T) {
 		assert.Equal(t, []string{"app:v1", "app@" + string(now.Digest)}, names(list(now)))
 
 		_, err := store.RemoveImage(t.Context(), entries[0])
-		assert.ErrorIs(t, err, content.ErrChanged, "not all its names")
+		assert.ErrorIs(t, err, content.ErrChanged, "these are not all its names")
 		pull("app:pinned", 1)
 		_, err = store.RemoveImage(t.Context(), entries...)
 		assert.ErrorIs(t, err, content.ErrChanged, "it has another name now")
@@ -464,13 +465,14 @@ func TestListAndRemoveImage(t *testing.T) {
 		assert.Zero(t, removed)
 		_, err = store.RemoveImage(t.Context(), list(now)...)
 		require.NoError(t, err)
-		assert.Empty(t, r.records(t), "the records by ID are removed as well")
+		assert.Empty(t, r.records(t), "the records by ID are removed too")
 		assert.Empty(t, r.stored(t))
 	})
 }
 
-// A record of another client with an odd name is listed, and not taken for a whole name.
-func TestRecordsOfOtherClients(t *testing.T) {
+// A record of another client with an odd name is listed, but its name is not taken for a whole
+// name.
+func TestOddRecordsOfOtherClientsAreListedWithoutARef(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		reg, r := startRegistry(t, pullertest.Config{}), newRaw(t, d, "k8s.io")
 		image := putImage(t, reg, "app:v1", pullertest.ImageSpec{Layers: []int64{10}})
@@ -498,7 +500,7 @@ func TestRecordsOfOtherClients(t *testing.T) {
 		_, err = store.Lookup(t.Context(), reference.MustParse("other.example/app@"+string(img.Digest)))
 		assert.ErrorIs(t, err, fs.ErrNotExist, "another repository")
 
-		// Names whose characters have a meaning in containerd's filters.
+		// The characters of these names have a meaning in containerd's filters.
 		odd := reference.MustParse("[::1]:5000/a.b-c_d/app:v1")
 		manifest, err := store.Lookup(t.Context(), img.Ref)
 		require.NoError(t, err)
@@ -512,7 +514,7 @@ func TestRecordsOfOtherClients(t *testing.T) {
 		_, err = r.images.Delete(r.ctx, &imagesapi.DeleteImageRequest{Name: odd.String()})
 		require.NoError(t, err)
 
-		// A record that leads to nothing, and one whose target is not a digest.
+		// A record leads to content that is not stored.
 		_, err = r.images.Create(r.ctx, &imagesapi.CreateImageRequest{Image: &imagesapi.Image{Name: "gone.example/app:v1",
 			Target: withDigest(r.records(t)[image].Target, digest.FromString("gone"))}})
 		require.NoError(t, err)
@@ -523,8 +525,8 @@ func TestRecordsOfOtherClients(t *testing.T) {
 	})
 }
 
-// SHA-512 is verified by the transfer, because an old containerd cannot. It refuses the blob
-// then, with an error that says why.
+// The transfer verifies SHA-512, because containerd before version 2.1 cannot. Such a containerd
+// refuses the blob, with an error that says why.
 func TestSHA512NeedsANewContainerd(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		data := []byte("hello")
@@ -534,7 +536,7 @@ func TestSHA512NeedsANewContainerd(t *testing.T) {
 			in, err := store.Ingest(t.Context(), desc)
 			require.NoError(t, err)
 			assert.False(t, in.(content.VerifyingIngest).Verifies())
-			assert.Zero(t, in.(content.OrderedIngest).Offset(), "what was left cannot be verified")
+			assert.Zero(t, in.(content.OrderedIngest).Offset(), "bytes of an earlier ingest cannot be verified")
 			_, err = in.WriteAt([]byte(text), 0)
 			require.NoError(t, err)
 			if text == "hello" {

@@ -188,8 +188,8 @@ func (r *reader) Read(p []byte) (int, error) {
 			return 0, fail(r.caller, err, "read blob %s", r.desc.Digest)
 		}
 		if n := len(resp.GetData()); n == 0 || resp.GetOffset() != r.off || int64(n) > r.desc.Size-r.off {
-			return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read blob %s: it sent %d bytes at offset %d, and not at offset %d of %d",
-				r.desc.Digest, len(resp.GetData()), resp.GetOffset(), r.off, r.desc.Size)}
+			return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("containerd: read blob %s: it sent %d bytes at offset %d, and 1 to %d bytes at offset %d were expected",
+				r.desc.Digest, len(resp.GetData()), resp.GetOffset(), r.desc.Size-r.off, r.off)}
 		}
 		r.rest = resp.GetData()
 	}

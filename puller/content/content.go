@@ -16,16 +16,18 @@ import (
 type Repo struct {
 	Ref  reference.Reference
 	Cred credentials.Credential // zero = anonymous
-	// Mirrors has the credentials of the request for mirrors of the registry. A Source asks
-	// it with the name that the image has at a mirror, and sends what it yields only to
-	// that mirror. A Source that remembers anything about these credentials keeps it for
-	// the fingerprint of the keyring, so that a request does not use what another one
-	// opened. Nil means that the request has none.
+	// Mirrors is the keyring of the request for mirrors of the registry. A Source asks the
+	// keyring with the name that the image has at a mirror, and sends the credentials that
+	// it yields only to that mirror. A Source that remembers which credentials a mirror
+	// accepted uses them only for requests whose keyring has the same fingerprint, so that
+	// a request does not use what another request opened. Nil means that the request does
+	// not have such credentials.
 	Mirrors credentials.Keyring
-	// Confirmation is that of the Document that names what is asked for: the manifest or
-	// index that the image's name points to. A Source that finds hosts at run time asks them
-	// only with a Confirmation of its own, so that the registry or one of its mirrors has let
-	// the caller have the image. Nil means none.
+	// Confirmation is the Confirmation of the Document that the image's name points to, for
+	// calls that ask for content which this document names. A Source that finds hosts at run
+	// time asks them only if it has made the Confirmation itself. The Confirmation shows that
+	// the registry or one of its mirrors has let the caller have the image. Nil means that
+	// such hosts are not asked.
 	Confirmation any
 }
 
@@ -33,12 +35,13 @@ type Repo struct {
 // The zero Opening means that the registry itself did, with the credential of the Repo.
 type Opening struct {
 	Mirror     string                 // the image's name at the mirror, without tag and digest
-	Credential credentials.Credential // the one that the mirror accepted; zero = anonymous
-	// OfRequest says that Credential is from the Repo's Mirrors. If false, it is one of the
-	// Source's own.
+	Credential credentials.Credential // the credential that the mirror accepted; zero = anonymous
+	// OfRequest says that Credential is from the Repo's Mirrors. Otherwise Credential is from
+	// the configuration of the Source.
 	OfRequest bool
 	// Unconfirmed says that neither the registry nor a mirror has let the caller have the
-	// document, because they were away. So this pull lets no Pod use the image.
+	// document, because they could not be reached. So this pull does not show that a Pod may
+	// use the image.
 	Unconfirmed bool
 }
 
@@ -47,47 +50,48 @@ type Admission struct {
 	// Ref is the name of the image as it was asked for.
 	Ref reference.Reference
 	// Repo is the repository that the image comes from, with the credential that opened
-	// it. Its Ref is the name of the image with the digest of Top, so that what is read by
-	// it is the image that was asked about, even if the tag moves. For an image that is
-	// stored already it has one of the credentials that may open it.
+	// the image. For an image that is stored already, it has one of the credentials that may
+	// open the image. The Ref of Repo is the name of the image with the digest of Top, so that
+	// a check reads this image, even if the tag moves.
 	Repo Repo
 	// Source is where the image comes from. A check can read signatures from it, with the
-	// credential of Repo, which must be used for the registry of Repo only. A Source that
+	// credential of Repo. It must not use this credential for another registry. A Source that
 	// can list signatures is a [ReferrerLister].
 	Source Source
 	// Top is the descriptor of what the name points to, which often is an index.
 	Top ocispec.Descriptor
-	// Descriptor is the descriptor of the platform's manifest, and Manifest has its
-	// bytes. Without an index it is equal to Top.
+	// Descriptor is the descriptor of the platform's manifest, and Manifest has the bytes of
+	// that manifest. Without an index, Descriptor is equal to Top.
 	Descriptor ocispec.Descriptor
 	Manifest   []byte
-	// Pod is the Pod that the image is for; zero if there is none.
+	// Pod is the Pod that the image is for; zero if the image is not for a Pod.
 	Pod credentials.Pod
 }
 
-// A Check decides whether images may be used. Package puller asks it before any blob of an
-// image is fetched, and before an image is used that is stored already. Its methods may be
+// A Check decides whether images may be used. Package puller asks the Check before it fetches
+// a blob of an image, and before it uses an image that is stored already. The methods may be
 // called concurrently.
 type Check interface {
-	// Admit returns nil if the image may be used, and says in one line who admitted it,
-	// such as a program, a key or a rule. The answer may depend on the Namespace of the
-	// Pod, and must not depend on other fields of the Pod, because it is remembered for
-	// the namespace.
+	// Admit returns a nil error if the image may be used. Its result by is then one line that
+	// names what admitted the image, such as a program, a key or a rule. The answer may depend
+	// on the Namespace of the Pod. It must not depend on other fields of the Pod, because the
+	// answer is remembered for the namespace.
 	//
-	// An error always keeps the image out. It means that the check could not decide
-	// (ErrCheckFailed) if it wraps the end of a context, or a [Reason] other than
-	// ErrRefused, as the errors of a Source do. Every other error means that the check
-	// refuses the image (ErrRefused). Errors must have no secrets in their text.
+	// With any error the image is not used. If the error wraps the end of a context, or a
+	// [Reason] other than ErrRefused, as the errors of a Source do, it means that the check
+	// could not decide (ErrCheckFailed). Every other error means that the check refuses the
+	// image (ErrRefused). The text of an error must not have secrets.
 	Admit(ctx context.Context, image Admission) (by string, err error)
-	// Fingerprint identifies what the check decides by. If it changes, images that were
-	// admitted are asked about again. If it is "", no answer is remembered.
+	// Fingerprint identifies the rules by which the check decides. If it changes, the check
+	// is asked again about images that it has admitted. If it is "", answers are not
+	// remembered.
 	Fingerprint() string
 }
 
 // A CheckExplainer is a Check that can say what it would do. It is optional.
 type CheckExplainer interface {
-	// Explain says in one line by which rule the check would decide about the image with
-	// the name ref. It does no I/O.
+	// Explain returns one line about the rule by which the check would decide about the image
+	// with the name ref. It does no I/O.
 	Explain(ref reference.Reference) string
 }
 
@@ -122,32 +126,32 @@ type Document struct {
 	// Body, if it is not nil, has Desc's digest and size, and the digest of the
 	// reference if that has one.
 	Body []byte
-	// Opening says who let the caller have the document. For a Document without a Body it
-	// says who gave the digest.
+	// Opening says whether the registry or a mirror let the caller have the document. For a
+	// Document without a Body, it says the same of the digest.
 	Opening Opening
-	// Confirmation, if it is not nil, is for the Repo of the calls for what the document
-	// names, with the same credential. It is of use only to the Source that made it.
+	// Confirmation, if it is not nil, goes into the Repo of the calls for content that the
+	// document names, with the same credential. Only the Source that has made it can use it.
 	Confirmation any
 	// Mask, if it is not nil, returns text without the secrets that only the Source knows,
 	// such as tokens that it got for the credential. It is for errors that quote the
 	// document, because a registry can repeat in a document the secrets that it has
 	// received.
 	Mask func(text string) string
-	// Provenance says from whom the document is. Without a Body it says who gave the
-	// digest.
+	// Provenance says where the document came from. Without a Body, it says where the digest
+	// came from.
 	Provenance Provenance
 }
 
-// A Provenance says from whom a document or a blob is, as far as the Source knows. Whether
-// content may be given to others depends on it, so a Source sets a field only if it knows
+// A Provenance says where a document or a blob came from, as far as the Source knows. A field
+// that is true can let other users have the content, so a Source sets a field only if it knows
 // that the field is true. The zero Provenance says nothing.
 type Provenance struct {
-	// Registry says that the registry of the reference itself gave a document, or its
-	// digest. It is false for what only a mirror has given.
+	// Registry says that the registry of the reference itself sent a document, or its
+	// digest. It is false if only a mirror sent it.
 	Registry bool
-	// Anonymous says that no request on the way had anything that could open what is
-	// private: no password, no token for a credential, no client certificate, and no
-	// header of the configuration.
+	// Anonymous says that no request for the content could open private content: none had a
+	// password, a token for a credential, a client certificate, or a header of the
+	// configuration.
 	Anonymous bool
 }
 
@@ -166,9 +170,9 @@ type Body struct {
 	// before or after it closes the body, and calls Blob again if any Reject returns true.
 	// A nil Reject means that another call does not help.
 	Reject func() (again bool)
-	// Provenance, if it is not nil, returns from whom the bytes are that were read until
-	// now. Its fields are true only if they are true for all of these bytes. It may be
-	// called after Close. A nil Provenance means that the Source does not know.
+	// Provenance, if it is not nil, returns where the bytes came from that were read so far.
+	// A field is true only if it is true for all of these bytes. Provenance may be called
+	// after Close. If Provenance is nil, the Source does not know.
 	Provenance func() Provenance
 }
 
@@ -188,17 +192,17 @@ type Resolver interface {
 type ReferrerLister interface {
 	// Referrers lists the manifests in the repository of repo that refer to the manifest or
 	// index with the digest subject. The tag and the digest of repo.Ref do not matter. If
-	// artifactType is not "", only entries of that type are listed. The list is empty if
-	// there are none. Nothing of it is verified: a caller verifies what it uses, and that
-	// it is for subject.
+	// artifactType is not "", only entries of that type are listed. The list may be empty.
+	// Its content is not verified: a caller must verify the content that it uses, and that
+	// this content is for subject.
 	Referrers(ctx context.Context, repo Repo, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error)
 }
 
 // A MirrorNamer is a Source that asks mirrors with credentials of Repo.Mirrors. It is
-// optional. Without it, package transfer gives no keyring to a Source.
+// optional. Package transfer sets Repo.Mirrors only for a Source that is a MirrorNamer.
 type MirrorNamer interface {
-	// MirrorNames returns the names that ref has at the mirrors of its registry: those with
-	// which the Source may ask Repo.Mirrors. Pulls share their work only if their keyrings
+	// MirrorNames returns the names that ref has at the mirrors of its registry. The Source
+	// asks Repo.Mirrors only with these names. Pulls share their work only if their keyrings
 	// have equal fingerprints for these names.
 	MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error)
 }
@@ -250,12 +254,13 @@ type PartialReporter interface {
 // containerd's garbage collection does. It is optional.
 type Holder interface {
 	// Hold keeps content for a caller that is going to name it. Until the caller calls
-	// release, the Store does not remove what Has reports as stored, and what Commit makes
-	// visible, after Hold has returned. Calls may overlap, and content is kept as long as
-	// one of the calls that were there holds it. release may be called more than once.
+	// release, the Store does not remove content that Has reports as stored, or that Commit
+	// makes visible, after Hold has returned. Calls may overlap: content is kept until all
+	// calls that hold it are released. release may be called more than once.
 	//
-	// After release the Store may remove what has no name. It should keep this, and the
-	// bytes of unfinished ingests, for some hours, because a later pull can go on from it.
+	// After release, the Store may remove content without a name. It should keep such content,
+	// and the bytes of unfinished ingests, for some hours, so that a later pull can go on
+	// with them.
 	Hold(ctx context.Context) (release func(), err error)
 }
 
@@ -289,15 +294,15 @@ type Ingest interface {
 type OrderedIngest interface {
 	Ingest
 	// Offset returns how many bytes of the blob the ingest has. They are the blob's first
-	// bytes. At the beginning these are the bytes that an earlier try left, and Have yields
-	// them as one range. WriteAt fails if it is called at another offset, and then changes
-	// nothing. A WriteAt that fails for another reason may have moved Offset. To write the
-	// first bytes again, the caller discards the ingest and begins another one.
+	// bytes. At the start these are the bytes that an earlier try left, and Have yields
+	// them as one range. A WriteAt at another offset than Offset fails and changes nothing.
+	// A WriteAt that fails for another reason may have moved Offset. To write the first
+	// bytes again, the caller discards the ingest and starts another one.
 	//
-	// ReadAt must give the bytes before Offset if the ingest began with some, unless it is
-	// a VerifyingIngest: a caller that verifies has to read what an earlier try left. In
-	// all other cases ReadAt may always fail. So a Store that neither gives back bytes nor
-	// verifies them begins each ingest at 0.
+	// If the ingest had bytes at the start, ReadAt must return the bytes before Offset,
+	// because the caller has to verify them. This is not needed if the ingest is a
+	// VerifyingIngest. In all other cases ReadAt may fail. So a Store that can neither
+	// return the bytes of an ingest nor verify them starts each ingest at 0.
 	Offset() int64
 }
 
@@ -307,8 +312,8 @@ type VerifyingIngest interface {
 	Ingest
 	// Verifies reports whether Commit compares the digest and the size of all bytes,
 	// including those that an earlier try left, with the descriptor. If they differ, Commit
-	// makes nothing visible, throws the bytes away, and returns an error with the reason
-	// ErrDigestMismatch or ErrSizeMismatch. If Verifies returns false, the caller has to
+	// makes nothing visible, discards the bytes, and returns an error with the reason
+	// ErrDigestMismatch or ErrSizeMismatch. If Verifies returns false, the caller must
 	// verify the content, as for an Ingest without this method.
 	Verifies() bool
 }

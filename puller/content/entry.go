@@ -38,11 +38,10 @@ type Remover interface {
 	Lister
 	// RemoveImage removes all names of one image, durably, and then the content that no
 	// other entry uses. entries are all entries of List that have the image's Manifest. If
-	// one of them is not there any more as it was listed, or if another entry has the
-	// Manifest now, a pull or another program has changed the image. The error then wraps
-	// ErrChanged, and nothing is removed. After any other error the image may have lost its
-	// names, and keep its content. The Removal counts what was removed also if there is an
-	// error.
+	// one of these entries has changed or is gone, or if another entry has the Manifest now,
+	// the error wraps ErrChanged, and nothing is removed. After any other error the image may
+	// have lost its names and still have its content. The Removal counts what was removed,
+	// also if there is an error.
 	RemoveImage(ctx context.Context, entries ...Entry) (Removal, error)
 }
 
@@ -54,5 +53,5 @@ type Removal struct {
 	Bytes int64
 }
 
-// ErrChanged says that an image is not as it was when it was listed.
+// ErrChanged says that the names of an image have changed after the image was listed.
 var ErrChanged = errors.New("the image has changed since it was listed")

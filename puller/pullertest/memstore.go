@@ -26,9 +26,9 @@ import (
 // stores it verifies digests itself when content is committed. Its methods may be called
 // concurrently.
 type MemStore struct {
-	// InOrder makes the MemStore like a store that can only append, such as containerd's:
-	// each content.Ingest that it returns is a content.OrderedIngest without ReadAt, and a
-	// content.VerifyingIngest. Set it before the first call.
+	// InOrder makes the MemStore behave as a store that can only append, such as containerd's:
+	// each content.Ingest that it returns is a content.OrderedIngest whose ReadAt fails, and a
+	// content.VerifyingIngest. Set InOrder before the first call.
 	InOrder bool
 
 	mu       sync.Mutex
@@ -309,7 +309,7 @@ func (g *memAppend) ReadAt([]byte, int64) (int, error) {
 	return 0, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf("read back: %w", errors.ErrUnsupported)}
 }
 
-// Commit throws wrong bytes away, as a content.VerifyingIngest must.
+// Commit discards wrong bytes, as a content.VerifyingIngest must.
 func (g *memAppend) Commit(context.Context) error {
 	g.store.mu.Lock()
 	defer g.store.mu.Unlock()

@@ -63,7 +63,7 @@ func (c *runtimeCheck) inspect() {
 	}
 }
 
-// described checks what is said of the first image.
+// described checks an Admission that describes the first image.
 func (c *runtimeCheck) described(image content.Admission, spec puller.Spec) {
 	c.must(image.Ref == spec.Ref, "Admission.Ref is %v, want %v", image.Ref, spec.Ref)
 	c.must(image.Repo.Ref.Name() == spec.Ref.Name() && image.Repo.Ref.Digest() == c.image.Descriptor.Digest,

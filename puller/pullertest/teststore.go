@@ -21,8 +21,9 @@ import (
 // the stores. The error is nil if the store keeps its contract, and otherwise lists all
 // that is wrong.
 //
-// TestStore writes to a content.OrderedIngest only in order, and then also tests what that
-// interface asks for. The same holds for a content.VerifyingIngest and a content.Holder.
+// TestStore writes to a content.OrderedIngest only in order. If the Store is a content.Holder,
+// or its ingests are of the types content.OrderedIngest or content.VerifyingIngest, TestStore
+// also tests the rules of these interfaces.
 func TestStore(newStore func() (content.Store, error)) error {
 	var wrong []error
 	for _, c := range []struct {
@@ -143,7 +144,7 @@ func (c *storeCheck) write(ingest content.Ingest, data []byte, off int64) {
 	}
 }
 
-// begins returns how many bytes an ingest has that takes bytes only in order, and false for
+// begins returns the Offset of an ingest that takes bytes only in order. It returns false for
 // any other ingest.
 func (c *storeCheck) begins(ingest content.Ingest) (int64, bool) {
 	ordered, ok := ingest.(content.OrderedIngest)
@@ -337,14 +338,14 @@ func (c *storeCheck) outOfOrder() {
 	c.present(desc, data)
 }
 
-// wrongBytes commits other bytes than the blob's to an ingest that verifies its content.
+// wrongBytes commits bytes that are not those of the blob to an ingest that verifies its content.
 func (c *storeCheck) wrongBytes() {
 	desc, data := testBlob(12, 5000)
 	wrong := bytes.Clone(data)
 	wrong[1234] ^= 1
 	for _, bad := range []struct {
 		what        string
-		early, late []byte // written before the ingest is closed and begun again, and after that
+		early, late []byte // written before the ingest is closed and started again, and after that
 	}{
 		{"other bytes", nil, wrong},
 		{"other bytes that an earlier try left", wrong[:3000], data[3000:]},
@@ -371,7 +372,7 @@ func (c *storeCheck) wrongBytes() {
 			for off, n := range ingest.Have() {
 				from = off + n
 			}
-			if from < int64(len(bad.early)) { // it may keep less
+			if from < int64(len(bad.early)) { // the store may keep fewer bytes
 				c.write(ingest, bad.early[from:], from)
 			}
 			from = int64(len(bad.early))
@@ -395,7 +396,7 @@ func (c *storeCheck) wrongBytes() {
 	}
 }
 
-// contextEnds closes an ingest whose context has ended, and begins another one.
+// contextEnds closes an ingest whose context has ended, and starts another one.
 func (c *storeCheck) contextEnds() {
 	desc, data := testBlob(13, 5000)
 	for _, end := range []func(content.Ingest) error{content.Ingest.Close, content.Ingest.Discard} {
@@ -427,7 +428,7 @@ func (c *storeCheck) hold() {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	desc, data := testBlob(14, 500)
-	for range 2 { // the second time after all were released
+	for range 2 { // in the second round all calls of the first are released
 		first, err := holder.Hold(ctx)
 		if !c.must(err == nil, "Hold: %v", err) {
 			return
@@ -455,8 +456,8 @@ func (c *storeCheck) hold() {
 	}
 }
 
-// held holds what a check stores and names, if the store removes what has no name: a name that
-// moves leaves content without one.
+// held holds the content that a check stores and names, if the store removes content without a
+// name: when a name moves, the former content does not have a name any more.
 func (c *storeCheck) held() (release func()) {
 	holder, ok := c.store.(content.Holder)
 	if !ok {

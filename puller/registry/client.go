@@ -40,17 +40,17 @@ type Config struct {
 	// Registries has the hosts that are asked for the images of a registry, by the
 	// registry's name ("docker.io").
 	Registries map[string]Hosts
-	// HostsReader reads the hosts of the registries that Registries does not name, such as
-	// certsd.Dir("/etc/containerd/certs.d"). They are read again after half a minute. If it
-	// returns an error, calls fail with content.ErrConfig. Nil means that only Registries
-	// counts.
+	// HostsReader reads the hosts of the registries that Registries does not name. An example
+	// is certsd.Dir("/etc/containerd/certs.d"). The Client reads them again after half a
+	// minute. If HostsReader returns an error, calls fail with content.ErrConfig. Nil means
+	// that only Registries counts.
 	HostsReader HostsReader
-	// MirrorKeyring has the node's credentials for mirrors. It is asked with the image's
-	// name at the mirror: the mirror's host and path. It is asked after the keyring of the
-	// request, content.Repo.Mirrors. A credential that a mirror accepted for a repository
-	// is used for a minute without another look-up, for requests whose keyring has the same
-	// fingerprint. A registry's credential is never sent to its mirrors. A mirror for
-	// which neither keyring has a credential is asked without one.
+	// MirrorKeyring has the node's credentials for mirrors. The Client asks it with the
+	// image's name at the mirror (the mirror's host and path), and after the keyring of the
+	// request, content.Repo.Mirrors. If a mirror accepts a credential for a repository, the
+	// Client uses the credential for a minute without another look-up, for requests whose
+	// keyring has the same fingerprint. A registry's credential is never sent to its mirrors.
+	// A mirror for which neither keyring has a credential is asked without a credential.
 	MirrorKeyring credentials.Keyring
 	// NoMirrorForPrivate asks only the registry itself in a call with a credential. So no
 	// mirror decides who may use an image that a credential has opened. In a call without
@@ -59,36 +59,38 @@ type Config struct {
 	// call with a credential fails with content.ErrConfig.
 	NoMirrorForPrivate bool
 
-	// Find returns hosts that may have content of the given digest, such as other nodes,
-	// the best one first. ref is the name of the image at its registry. Find is called for
-	// each manifest that an index names and for each blob, for a blob that comes in parts
-	// for each part, and the hosts are asked before the configured mirrors. Hosts that it
-	// has not yielded within 250 ms, and those after the first 16, are not asked. Its
-	// context ends then. As long as 64 calls of Find have not returned, it is not called
-	// again and no host is found, so it must return when its context ends. A panic after
-	// that is not raised. Find may be called concurrently.
+	// Find returns hosts that may have content of the given digest, such as other nodes, the
+	// best host first. ref is the name of the image at its registry. The Client calls Find for
+	// each manifest that an index names, for each blob, and for each part of a blob that is
+	// fetched in parts. It asks these hosts before the configured mirrors. It does not ask
+	// hosts that Find has not yielded within 250 ms, or hosts after the first 16; the context
+	// of Find ends then. Find must return when its context ends: while 64 calls have not
+	// returned, the Client does not call Find. A panic of Find after the end of its context is
+	// not raised. Find may be called concurrently. Nil means that no host is found.
 	//
-	// Found hosts give content by digest only, and decide nothing. They are asked only for
-	// what a document names that the registry itself, or one of its configured mirrors, has
-	// let this caller have, with the credential of the call; see content.Repo. A request to
-	// a found host is anonymous: it has no Authorization, no challenge is answered, and no
-	// redirect is followed. A Host whose Header has an Authorization or a cookie is not
-	// asked. Its Certificates are shown to it if it asks for one.
+	// Found hosts only send content by digest. They do not decide who may have it. The Client
+	// asks them only for content that a confirmed document names: the registry itself or one
+	// of its configured mirrors has let this caller have the document, with the credential of
+	// the call; see content.Repo. A request to a found host is anonymous: it does not have an
+	// Authorization, the Client does not answer a challenge, and it does not follow a redirect.
+	// A Host whose Header has an Authorization or a cookie is not asked. A host that asks for a
+	// client certificate gets the Certificates of its Host.
 	//
-	// A found host that fails is left at once, and the next one goes on at the offset that
-	// was reached. So is one that sends less than 64 KiB/s over twice StallTimeout. It is
-	// then left out for half a minute, for five minutes if it was slow, or for ten minutes
-	// if it sent something else than the content. A host that answers 404 is asked for other
-	// content. A host that answers 429, or 503 with Retry-After, is busy: if no other found
-	// host has the content, it is asked again before the mirrors and the registry, within
-	// MaxWait, so that a busy fleet does not go on to its registry all together. Nil means
-	// that no host is found.
+	// If a found host fails, or sends less than 64 KiB/s over twice StallTimeout, the Client
+	// leaves it at once and goes on at the reached offset with the next host. It does not ask
+	// the host again for half a minute, for five minutes if the host was slow, or for ten
+	// minutes if the host sent other content. A host that answers 404 is still asked for other
+	// content. A host that answers 429, or 503 with Retry-After, is busy. If no other found
+	// host has the content, the Client asks busy hosts again before the mirrors and the
+	// registry, within MaxWait, so that the nodes of a busy fleet do not all go to the
+	// registry.
 	Find func(ctx context.Context, ref reference.Reference, d digest.Digest) iter.Seq[Host]
-	// FindWithoutRegistry asks found hosts for a manifest or index that is named by digest,
-	// too, if the registry is away: it cannot be reached, does not answer, or answers 502,
-	// 503 or 504, and no mirror has it or has refused the caller. Nothing shows then
-	// that the caller may have the image. The Opening of the document is Unconfirmed, and a
-	// Puller grants nothing in its records because of such a pull.
+	// FindWithoutRegistry asks found hosts also for a manifest or index that is named by
+	// digest, if the registry is away and mirrors do not help. The registry is away if it
+	// cannot be reached, does not answer, or answers 502, 503 or 504. Mirrors do not help if
+	// none of them has the document, and none has refused the caller. In this case nothing
+	// shows that the caller may have the image. So the Opening of the document is Unconfirmed,
+	// and a Puller does not note in its records that a Pod may use the image.
 	FindWithoutRegistry bool
 
 	// Retries is how many further tries in a row may bring nothing new before a host is
@@ -137,9 +139,9 @@ type Config struct {
 	// WrapTransport returns a transport that sends requests through base, for example to
 	// trace them. The transport must not follow redirects, and must keep the context of a
 	// request. base has the settings for TLS and the proxy, and checks addresses. A
-	// transport that does not use base does not have these settings and checks. What a
-	// transport adds to open private content counts in content.Provenance if it is in the
-	// Authorization or Cookie of the request that base gets. Nil means base itself.
+	// transport that does not use base does not have these settings and checks. If a transport
+	// adds an Authorization or a Cookie to the request that base gets, content.Provenance
+	// counts the request as not anonymous. Nil means base itself.
 	WrapTransport func(base http.RoundTripper) http.RoundTripper
 	// UserAgent is sent with each request; "" means "pullkit".
 	UserAgent string

@@ -26,32 +26,32 @@ const (
 	findWait = 250 * time.Millisecond
 	// maxFound is how many hosts of one call of Config.Find are asked.
 	maxFound = 16
-	// maxFinders is how many calls of Config.Find may be under way.
+	// maxFinders is how many calls of Config.Find may run at the same time.
 	maxFinders = 64
-	// maxFoundHosts is how many found hosts the Client remembers for each registry. Those that
-	// were not asked for the longest time are forgotten first.
+	// maxFoundHosts is how many found hosts the Client remembers for each registry. It forgets
+	// the hosts first that it has not asked for the longest time.
 	maxFoundHosts = 1024
 	// foundDialTimeout bounds the time for a connection to a found host that has no
 	// DialTimeout of its own.
 	foundDialTimeout = time.Second
-	// foundRate is the least number of bytes a second that a found host must send. The next
-	// host is asked at once, so a slow one need not be borne with.
+	// foundRate is the least number of bytes a second that a found host must send. It is high,
+	// because the next host can be asked at once.
 	foundRate = 64 << 10
 	// busyDelay is how long the Client waits before it asks a busy found host again, if the
 	// host does not say.
 	busyDelay = 500 * time.Millisecond
 )
 
-// A confirmation is a content.Document's Confirmation: the document came from the registry or
-// a configured mirror, for one credential, or by FindWithoutRegistry.
+// A confirmation is the Confirmation of a content.Document. It says that the document came from
+// the registry or a configured mirror, for one credential, or by FindWithoutRegistry.
 type confirmation struct {
 	client     *Client
 	repository string // with the registry
 	cred       credentials.Credential
 }
 
-// confirm returns the confirmation of a document for the walk's caller; nil if no hosts are
-// found at all.
+// confirm returns the confirmation of a document for the caller of the walk. It returns nil
+// without Config.Find.
 func (w *hostWalk) confirm() any {
 	if w.client.cfg.Find == nil {
 		return nil
@@ -66,7 +66,7 @@ func (c *Client) confirmed(repo content.Repo) bool {
 	return ok && got.client == c && got.repository == repo.Ref.Name() && got.cred.Same(repo.Cred)
 }
 
-// find returns the hosts that Config.Find finds for a digest, and that have not failed
+// find returns the hosts that Config.Find finds for a digest, without those that have failed
 // lately.
 func (c *Client) find(ctx context.Context, list *hostList, repo content.Repo, d digest.Digest) []*endpoint {
 	if c.cfg.Find == nil || c.cfg.NoMirrorForPrivate && !repo.Cred.Anonymous() {
@@ -86,9 +86,9 @@ func (c *Client) find(ctx context.Context, list *hostList, repo content.Repo, d 
 	return found
 }
 
-// callFind returns the hosts that Config.Find yields within findWait. A Find that takes
-// longer goes on in its goroutine. As long as maxFinders of these have not ended, no host
-// is found.
+// callFind returns the hosts that Config.Find yields within findWait. A call of Find that
+// takes longer goes on in its goroutine. While maxFinders calls have not ended, callFind
+// returns no host.
 func (c *Client) callFind(ctx context.Context, repo content.Repo, d digest.Digest) []Host {
 	ctx, cancel := context.WithTimeout(ctx, findWait)
 	defer cancel()
@@ -124,7 +124,7 @@ func (c *Client) callFind(ctx context.Context, repo content.Repo, d digest.Diges
 }
 
 // foundHosts has the endpoints of found hosts, by their URLs. Endpoints of one origin share
-// an absence: a host that is away, or sends wrong bytes, does so under all its paths.
+// an absence, because a host that is away, or sends wrong bytes, does so under all its paths.
 type foundHosts struct {
 	byURL    expiring.Map[string, *endpoint]
 	absences expiring.Map[origin, *absence]
@@ -144,7 +144,8 @@ func (l *hostList) foundHost(c *Client, host Host) (*endpoint, error) {
 			return nil, fmt.Errorf("host %q: a found host is asked anonymously, and not with a header %s", ep.base.Host, name)
 		}
 	}
-	// It never gets the registry's credentials, even if it has the registry's address.
+	// A found host never gets the registry's credentials, even if it has the registry's
+	// address.
 	ep.found, ep.mirror = true, true
 	if known, ok := l.found.absences.Get(originOf(ep.base)); ok {
 		ep.absence = known
@@ -162,8 +163,8 @@ func (ep *endpoint) ownHeader() http.Header {
 	return h
 }
 
-// same reports whether two found hosts are one host with the same settings. Config.Find may
-// make its values for each call, so what they point to is compared.
+// same reports whether two found hosts are the same host with the same settings. It compares
+// what their pointers point to, because Config.Find may make new values for each call.
 func (h Host) same(other Host) bool {
 	return h.URL == other.URL && h.Can == other.Can && h.SkipVerify == other.SkipVerify &&
 		h.OverridePath == other.OverridePath && h.DialTimeout == other.DialTimeout &&
@@ -172,14 +173,14 @@ func (h Host) same(other Host) bool {
 		maps.EqualFunc(h.Header, other.Header, slices.Equal)
 }
 
-// sameCertificate reports whether two client certificates are the same chain, and so have the
-// same key.
+// sameCertificate reports whether two client certificates have the same chain, and so the same
+// key.
 func sameCertificate(a, b tls.Certificate) bool {
 	return len(a.Certificate) > 0 && slices.EqualFunc(a.Certificate, b.Certificate, bytes.Equal)
 }
 
-// askFound sends one anonymous request to a found host. It answers no challenge and follows
-// no redirect.
+// askFound sends one anonymous request to a found host. It does not answer a challenge, and
+// does not follow a redirect.
 func (ep *endpoint) askFound(ctx context.Context, r request) (*answer, error) {
 	r.login = login{}
 	a, err := ep.follow(ctx, ep.url(ep.base.Scheme, r.repository, r.kind, r.name), r, authorization{})
@@ -196,8 +197,8 @@ func (ep *endpoint) askFound(ctx context.Context, r request) (*answer, error) {
 	return nil, a.refusal(r.method)
 }
 
-// foundFailed leaves a found host out for a time that depends on err, the error with which
-// it failed. A host that does not have what was asked for, or that is busy, is not left out.
+// foundFailed leaves out a found host for a time that depends on err, the error with which
+// it failed. A host that does not have the content, or that is busy, is not left out.
 func (ep *endpoint) foundFailed(err error) {
 	d := rejectedFor
 	switch content.ReasonOf(err) {
@@ -236,10 +237,9 @@ func (ep *endpoint) sentWrong(d digest.Digest, alone bool) {
 	}
 }
 
-// againFound reports whether the found hosts are asked again, before the configured ones,
-// because one of them is busy: if all nodes of a fleet went on to the registry then, the
-// registry would have to serve all of them. It waits before that, all in all not longer than
-// Config.MaxWait.
+// againFound reports whether the found hosts are asked again, before the configured hosts,
+// because one of them is busy. Otherwise all nodes of a busy fleet would go to the registry.
+// againFound waits before it returns true. All its waits together are at most Config.MaxWait.
 func (w *hostWalk) againFound(ctx context.Context) bool {
 	if w.at != w.found-1 {
 		return false
@@ -264,7 +264,7 @@ func (w *hostWalk) againFound(ctx context.Context) bool {
 		w.leaveBusy()
 		return false
 	}
-	if more := rand.N(wait / 2); w.patience.allows(more) { // so that not all clients come back at the same time
+	if more := rand.N(wait / 2); w.patience.allows(more) { // so that clients do not all ask again at the same time
 		wait += more
 	}
 	if sleep(ctx, wait) != nil {
@@ -275,8 +275,8 @@ func (w *hostWalk) againFound(ctx context.Context) bool {
 	return true
 }
 
-// leaveBusy leaves out found hosts that were busy all the time, so that not each blob waits
-// for them.
+// leaveBusy leaves out found hosts that were still busy when they were asked again, so that
+// the next blobs do not wait for them.
 func (w *hostWalk) leaveBusy() {
 	if !w.again {
 		return
@@ -288,12 +288,13 @@ func (w *hostWalk) leaveBusy() {
 	}
 }
 
-// skipFound reports whether a found host is not asked again, because it was not busy.
+// skipFound reports whether the walk passes over a found host when it asks the found hosts
+// again, because the host was not busy.
 func (w *hostWalk) skipFound() bool {
 	return w.again && w.at < w.found && w.failed[w.at] != nil && !isBusy(w.failed[w.at])
 }
 
-// away reports whether the registry is away, as far as a walk that has failed shows: it
+// away reports whether a walk that has failed shows that the registry is away: the registry
 // cannot be reached or does not answer, and no mirror has refused the caller.
 func (w *hostWalk) away() bool {
 	for i, err := range w.failed {
@@ -320,8 +321,8 @@ func isAway(err error) bool {
 	return false
 }
 
-// toFound makes a walk that has failed one over found hosts alone, for a document that is
-// asked for by its digest. ok is false if none is found.
+// toFound changes a walk that has failed into a walk over only found hosts, for a document
+// that is named by its digest. ok is false if no host is found.
 func (w *hostWalk) toFound(ctx context.Context) (ok bool) {
 	list := w.list
 	found := w.client.find(ctx, list, w.repo, w.repo.Ref.Digest())

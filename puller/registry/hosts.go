@@ -58,8 +58,8 @@ const (
 	CanPull Capability = 1 << iota
 	// CanResolve means what a tag points to. The Client trusts the answer of the host.
 	CanResolve
-	// CanReferrers means what refers to a manifest, such as its signatures; see
-	// Client.Referrers. The Client trusts the answer of the host.
+	// CanReferrers means lists of the manifests that refer to a manifest, such as its
+	// signatures; see Client.Referrers. The Client trusts the answer of the host.
 	CanReferrers
 )
 
@@ -67,21 +67,20 @@ const (
 // containerd's hosts.toml files.
 type HostsReader interface {
 	// ReadHosts returns the hosts of a registry, such as "registry.example:5000". The zero
-	// Hosts means that the configuration does not say anything about the registry. Its
-	// authorities are added to base; if base is nil, they are added to those of the system.
+	// Hosts means that the configuration does not name the registry. The authorities in the
+	// configuration are added to base. If base is nil, they are added to those of the system.
 	//
-	// The version is another one if anything in the configuration of the registry has
-	// changed since it was read, such as a certificate. The Client keeps its connections
-	// while the version stays the same.
+	// The version changes if anything in the configuration of the registry changes, such as a
+	// certificate. The Client keeps its connections while the version stays the same.
 	//
 	// ReadHosts may block. The Client calls it concurrently for several registries, and at
-	// most once at a time for each. It does not wait longer than a call's context and
-	// Config.StallTimeout allow.
+	// most once at a time for each. A call of the Client waits for ReadHosts at most until its
+	// context ends, and at most for Config.StallTimeout.
 	ReadHosts(registry string, base *x509.CertPool) (hosts Hosts, version string, err error)
 }
 
-// Validate returns an error if a Client cannot use h: it names the first URL or header that
-// is wrong.
+// Validate returns an error if a Client cannot use h. The error names the first URL or header
+// that is wrong.
 func (h Hosts) Validate() error {
 	for i, m := range h.Mirrors {
 		if _, err := m.checked(); err != nil {

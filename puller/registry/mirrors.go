@@ -18,16 +18,16 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A hostWalk asks the hosts of a registry for one call: first each found host and each
-// mirror once, in their order, and then the registry, as often as patience allows. All requests of the
-// Client for documents and blobs are made by a hostWalk.
+// A hostWalk asks the hosts of a registry for one call: first each found host and each mirror
+// once, in their order, and then the registry, as often as patience allows. The Client makes all
+// requests for documents and blobs by a hostWalk.
 type hostWalk struct {
 	client  *Client
 	repo    content.Repo  // its credential is for the registry
 	digest  digest.Digest // of the blob; "" for a document
 	list    *hostList
 	hosts   []*endpoint // the last one is the registry
-	found   int         // how many of hosts, from the first on, are found hosts
+	found   int         // the first so many of hosts are found hosts
 	release func()      // ends the use of hosts; may be called more than once
 
 	at       int             // the host being asked
@@ -39,10 +39,10 @@ type hostWalk struct {
 }
 
 // newHostWalk makes a hostWalk over the hosts that have the capability need. It leaves
-// out mirrors that lately did not answer or sent wrong bytes for the digest. A registry
-// without CanReferrers is asked by tag for what refers to a manifest, as in containerd. If
-// repo has a confirmation, the found hosts for the digest come first. The caller calls
-// release at the end.
+// out mirrors that lately did not answer or sent wrong bytes for the digest. For a list of
+// referrers, it keeps a registry without CanReferrers, which is asked by tag as in containerd. If
+// repo has a confirmation, the found hosts for the digest come first. The caller calls release at
+// the end.
 func newHostWalk(ctx context.Context, c *Client, repo content.Repo, need Capability, dgst digest.Digest) (*hostWalk, error) {
 	all, err := c.hostsFor(ctx, repo.Ref.Registry())
 	if err != nil {
@@ -217,9 +217,9 @@ type mirrorLogin struct {
 	ofRequest bool // from the keyring of the request, not from Config.MirrorKeyring
 }
 
-// askMirror makes attempts at a mirror with the credentials of the request's keyring and of
-// Config.MirrorKeyring, until one is not refused, and returns that credential. A mirror
-// without a credential is asked without one.
+// askMirror makes attempts at a mirror with the credentials of the request's keyring, and then
+// with those of Config.MirrorKeyring, until the mirror does not refuse one. It returns that
+// credential. If neither keyring has a credential, it makes one attempt without a credential.
 func (w *hostWalk) askMirror(ctx context.Context, ep *endpoint, try attempt) (mirrorLogin, error) {
 	name, named := ep.mirrorName(w.repo.Ref)
 	if !named {
@@ -264,7 +264,7 @@ func (w *hostWalk) askMirror(ctx context.Context, ep *endpoint, try attempt) (mi
 	return mirrorLogin{}, try(ctx, ep, login{ring: ring})
 }
 
-// mirrorKeyring returns the keyring of the request; nil if mirrors must not be asked with it.
+// mirrorKeyring returns the keyring of the request, or nil if mirrors must not be asked with it.
 func (w *hostWalk) mirrorKeyring() credentials.Keyring {
 	if w.client.cfg.NoMirrorForPrivate {
 		return nil

@@ -24,16 +24,17 @@ const (
 	maxReferrerPages = 100
 	// maxReferrerBytes bounds all pages of a list together, in bytes.
 	maxReferrerBytes = 16 << 20
-	// maxReferrers is how many entries a list may have, before the filter.
+	// maxReferrers is how many entries a list may have, including those that the filter
+	// leaves out.
 	maxReferrers = 4096
 	// maxUntyped is how many manifests of one list are read because their entries do not
-	// have their type.
+	// name an artifact type.
 	maxUntyped = 64
 )
 
-// cosignTags has the endings of the tags under which cosign stores what it makes for a
-// manifest, and the artifact types that cosign gives the same things where it stores them
-// as referrers.
+// cosignTags has the endings of the tags under which cosign stores signatures, attestations and
+// SBOMs of a manifest. For each of them it has the artifact type that cosign uses when it stores
+// the same content as a referrer.
 var cosignTags = []struct{ ending, artifactType string }{
 	{".sig", "application/vnd.dev.cosign.artifact.sig.v1+json"},
 	{".att", "application/vnd.dev.cosign.artifact.att.v1+json"},
@@ -45,28 +46,27 @@ var cosignTags = []struct{ ending, artifactType string }{
 // the digest of repo.Ref do not matter. If artifactType is not "", only entries of that
 // type are listed. The list is empty if nothing refers to subject; that is not an error.
 //
-// Nothing of the list is verified. Every user who may push to the repository can add to it,
-// so a caller has to verify a signature, and that it is for subject. Use
-// [Client.Manifest] and [Client.Blob] with the digest of an entry to read it.
+// The list is not verified. Each user that may push to the repository can add to it, so a
+// caller must verify a signature, and that the signature is for subject. To read an entry, use
+// [Client.Manifest] and [Client.Blob] with the digest of the entry.
 //
-// The Client asks by the referrers API of the OCI distribution specification 1.1, and
-// reads all pages. A registry without that API is asked for the tag that the specification
-// has for this case, sha256-<hex>. Registries answer the API with 404, 405 or 501, with
-// 400 or with a web page if they do not have it. The registry need not understand the
-// filter: the Client compares the types itself. Some registries, and some clients that write
-// the index of the tag, give entries no type, or the type of the config. If there is a
-// filter, the Client reads the manifests of at most 64 such entries for their type.
+// The Client uses the referrers API of the OCI distribution specification 1.1, and reads all
+// pages. If the registry does not have that API, the Client reads the tag that the
+// specification has for this case, sha256-<hex>. An answer of 400, 404, 405 or 501, or a web
+// page, means that a registry does not have the API. The registry need not support the filter,
+// because the Client compares the types itself. Some registries, and some clients that write
+// the index of the tag, write entries without a type, or with the type of the config. With a
+// filter, the Client reads the manifests of at most 64 such entries to get their type.
 //
-// What cosign stores under its own tags is listed, too: sha256-<hex>.sig, .att and .sbom,
-// with the ArtifactType application/vnd.dev.cosign.artifact.sig.v1+json (or att or sbom),
-// which cosign gives to referrers. These tags cost one request each, and only where the
-// filter allows their type.
+// The list also has what cosign stores under its own tags, sha256-<hex>.sig, .att and .sbom.
+// These entries have the ArtifactType application/vnd.dev.cosign.artifact.sig.v1+json (or att
+// or sbom), as cosign gives it to referrers. Each of these tags costs one request. The Client
+// asks only for those tags whose type the filter allows.
 //
-// Mirrors are asked only if they have the capability CanReferrers. A mirror that lists
-// nothing is passed over, because many caches have only images. A registry without that
-// capability is asked for the tags only. All pages together may have 16 MiB and 4,096
-// entries, and each page 4 MiB; more is content.ErrTooLarge. Errors are those of
-// [Client.Manifest].
+// The Client asks only mirrors that have the capability CanReferrers. It passes over a mirror
+// that lists nothing, because many caches have only images. A registry without that capability
+// is asked only for the tags. All pages together may have 16 MiB and 4,096 entries, and each
+// page 4 MiB; more is content.ErrTooLarge. Errors are those of [Client.Manifest].
 func (c *Client) Referrers(ctx context.Context, repo content.Repo, subject digest.Digest, artifactType string) ([]ocispec.Descriptor, error) {
 	if err := checkRef(repo.Ref); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (c *Client) Referrers(ctx context.Context, repo content.Repo, subject diges
 	return found, nil
 }
 
-// A referrerList collects from one host what refers to a manifest.
+// A referrerList collects the manifests that refer to a manifest, from one host.
 type referrerList struct {
 	ep           *endpoint
 	subject      digest.Digest
@@ -157,7 +157,7 @@ func (l *referrerList) readAPI(ctx context.Context) (bool, error) {
 	}
 }
 
-// readPage reads one page, and returns the URL of the next one; nil if there is none. For
+// readPage reads one page, and returns the URL of the next page, or nil for the last page. For
 // the first page it returns false if the host does not have the API.
 func (l *referrerList) readPage(ctx context.Context, r request, first bool) (next *url.URL, listed bool, err error) {
 	a, err := l.ep.ask(ctx, r)
@@ -209,7 +209,7 @@ func (l *referrerList) readTag(ctx context.Context) error {
 	return l.addIndex(ctx, doc.Desc.MediaType, doc.Body)
 }
 
-// readCosign adds what cosign has stored under its own tags.
+// readCosign adds the manifests that cosign has stored under its own tags.
 func (l *referrerList) readCosign(ctx context.Context) error {
 	for _, kind := range cosignTags {
 		if l.artifactType != "" && l.artifactType != kind.artifactType {
@@ -230,16 +230,16 @@ func (l *referrerList) readCosign(ctx context.Context) error {
 	return nil
 }
 
-// referrersTag returns the tag that the distribution specification has for the referrers of
-// a digest: at most 32 characters of the algorithm, a hyphen, and at most 64 characters of
+// referrersTag returns the tag that replaces the referrers API for a digest in the distribution
+// specification: at most 32 characters of the algorithm, a hyphen, and at most 64 characters of
 // the hash.
 func referrersTag(d digest.Digest) string {
 	algorithm, hash, _ := strings.Cut(string(d), ":")
 	return algorithm[:min(len(algorithm), 32)] + "-" + hash[:min(len(hash), 64)]
 }
 
-// tagged returns the document with a tag. It returns a document without a body if there is
-// no such tag.
+// tagged returns the document with a tag. It returns a document without a body if the tag does
+// not exist.
 func (l *referrerList) tagged(ctx context.Context, tag string) (content.Document, error) {
 	doc, err := l.document(ctx, tag, "")
 	if content.ReasonOf(err) == content.ErrNotFound {
@@ -295,20 +295,21 @@ func (l *referrerList) addIndex(ctx context.Context, mediaType string, body []by
 	return nil
 }
 
-// failf returns the error of a document of the host, which may repeat secrets.
+// failf returns the error of a document of the host, with secrets masked, because the document
+// may repeat them.
 func (l *referrerList) failf(reason content.Reason, format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	return fail(reason, l.ep.base.Host, &described{l.ep.client.mask(err.Error(), l.request.login.cred), err}, l.ep.secrets()...)
 }
 
-// noType reports whether the type in an entry is missing, or is the one of a config that
-// says nothing of the artifact.
+// noType reports whether the type in an entry is missing, or is the type of a config, which says
+// nothing about the artifact.
 func noType(artifactType string) bool {
 	return artifactType == "" || mediatype.Bare(artifactType) == ocispec.MediaTypeEmptyJSON || mediatype.IsConfig(artifactType)
 }
 
-// typeOf reads the manifest of an entry and returns its type: "" if it does not refer to
-// the subject, or is not there.
+// typeOf reads the manifest of an entry and returns its type. It returns "" if the manifest does
+// not refer to the subject, or does not exist.
 func (l *referrerList) typeOf(ctx context.Context, entry ocispec.Descriptor) (string, error) {
 	if l.untyped++; l.untyped > maxUntyped {
 		return "", l.failf(content.ErrTooLarge, "more than %d entries in the list of referrers have no type", maxUntyped)
@@ -336,8 +337,9 @@ func (l *referrerList) typeOf(ctx context.Context, entry ocispec.Descriptor) (st
 	return "", nil
 }
 
-// nextPage returns the URL in the Link header that has the relation "next"; nil if there is
-// none. It must be at the origin that was asked, because the Authorization goes with it.
+// nextPage returns the URL in the Link header that has the relation "next", or nil without such
+// a URL. The URL must be at the origin that was asked, because the next request has the same
+// Authorization.
 func (a *answer) nextPage() (*url.URL, error) {
 	link := nextLink(a.Header.Values("Link"))
 	if link == "" {
@@ -354,7 +356,7 @@ func (a *answer) nextPage() (*url.URL, error) {
 }
 
 // nextLink returns the target of the first link with the relation "next" in Link headers
-// (RFC 8288); "" if there is none.
+// (RFC 8288), or "" without such a link.
 func nextLink(headers []string) string {
 	for _, rest := range headers {
 		for {

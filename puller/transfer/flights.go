@@ -53,7 +53,7 @@ type flight struct {
 	// Set when the run has ended.
 	err     error
 	present bool // nothing was fetched: another process had stored the blob
-	// anonymous says that all bytes of the blob came now, and without a credential.
+	// anonymous says that all bytes of the blob came in this flight, and without a credential.
 	anonymous bool
 }
 
@@ -296,8 +296,8 @@ func (r *Runtime) fetchAll(ctx context.Context, c *call, descs []ocispec.Descrip
 	return nil
 }
 
-// sameAnswer reports whether a registry and its mirrors must give the same answer about a
-// blob for a and for b.
+// sameAnswer reports whether a registry and its mirrors must give the same answer about a blob
+// to requests for a and for b.
 func (r *Runtime) sameAnswer(ctx context.Context, a, b content.Repo) bool {
 	if a.Ref.Name() != b.Ref.Name() || !a.Cred.Same(b.Cred) {
 		return false

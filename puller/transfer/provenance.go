@@ -15,9 +15,10 @@ import (
 // does not show that its author has the blob: the blob may be in the Store because another
 // image, which is private, has brought it. Only a registry that sends the bytes of the
 // blob without a credential shows that the bytes are public. So a pull notes each document
-// and each blob whose bytes came in this pull, all of them, without a credential.
+// and each blob of which all bytes came in this pull without a credential.
 
-// verified is verifyDocument. It notes a document whose bytes came now.
+// verified is verifyDocument. It also notes the document if its bytes came in this call without a
+// credential.
 func (c *call) verified(want ocispec.Descriptor, got content.Document, came bool) (document, error) {
 	doc, err := verifyDocument(want, got)
 	if err == nil && came && got.Provenance.Anonymous {
@@ -44,14 +45,14 @@ func (c *call) public(t target) []digest.Digest {
 	add := func(d digest.Digest) {
 		if c.shown[d] {
 			public = append(public, d)
-			delete(c.shown, d) // each digest once
+			delete(c.shown, d) // so that each digest is in the list once
 		}
 	}
 	for _, doc := range t.docs {
 		if c.shown[doc.desc.Digest] {
 			for _, d := range doc.named() {
 				if int64(len(d.Data)) == d.Size && verify.Bytes(d.Digest, d.Data) {
-					c.show(d.Digest) // came as a part of doc
+					c.show(d.Digest) // its bytes are a part of doc
 				}
 			}
 		}
@@ -63,7 +64,7 @@ func (c *call) public(t target) []digest.Digest {
 	return public
 }
 
-// named returns what a document names, with the data that is in it.
+// named returns the descriptors in a document, with their data if the document has it.
 func (d document) named() []ocispec.Descriptor {
 	if m := d.parsed.Manifest; m != nil {
 		return append([]ocispec.Descriptor{m.Config}, m.Layers...)
@@ -71,7 +72,7 @@ func (d document) named() []ocispec.Descriptor {
 	return d.parsed.Index.Manifests
 }
 
-// provenances has the Provenance of each body of one blob.
+// provenances collects the Provenance of each body of one blob.
 type provenances struct {
 	mu  sync.Mutex
 	all []func() content.Provenance

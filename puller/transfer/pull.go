@@ -57,12 +57,12 @@ func (r *Runtime) pull(ctx context.Context, c *call) (puller.Image, error) {
 	return image, err
 }
 
-// tagTries is how often a pull fetches what is missing and tags the image, if content of it
-// is removed between the two. A garbage collection that runs at the same time can do that,
-// and several processes may collect without a pause while the disk is full.
+// tagTries is how often a pull fetches the missing content and tags the image, if content is
+// removed between these two steps. A garbage collection at the same time can remove it, and
+// several processes may collect without a pause while the disk is full.
 const tagTries = 10
 
-// storeAndTag fetches what the Store does not have of t, and gives t the call's name.
+// storeAndTag fetches the content of t that the Store does not have, and gives t the call's name.
 //
 // The image is tagged even if it had the name before. For an index, a Store may list the
 // manifests that are stored, of which there may be more now. Only Tag makes sure that the
@@ -130,7 +130,7 @@ func (r *Runtime) accept(ctx context.Context, c *call, t target, m *meter) (bool
 	return t.serves(got, c.spec.Platform)
 }
 
-// admission describes t for a check.
+// admission returns the description of t for a check.
 func (r *Runtime) admission(c *call, t target) (content.Admission, error) {
 	ref, err := c.spec.Ref.WithDigest(t.top().Digest)
 	if err != nil {

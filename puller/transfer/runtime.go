@@ -29,8 +29,8 @@ type Config struct {
 	// its first blob. If the Store is also a content.PartialReporter, bytes that earlier
 	// pulls left need no further room. If the Store is a content.Holder, each Pull holds
 	// content until it has named the image. A blob whose ingest is a content.OrderedIngest
-	// comes over one connection, and one whose ingest is a content.VerifyingIngest is not
-	// hashed.
+	// is fetched over one connection. A blob whose ingest is a content.VerifyingIngest, and
+	// verifies the blob, is not hashed.
 	Store content.Store
 	// Source is what images are read from. Nil means a new registry.Client whose only
 	// setting is Logger. A Source has to limit how long it waits for a server. If the
@@ -72,7 +72,8 @@ type Config struct {
 }
 
 // A Runtime pulls images from a Source into a Store. It is a puller.Runtime, a
-// puller.Planner, a puller.Resolver, a puller.Inspector and a content.MirrorNamer. Its methods may be called concurrently. Make one
+// puller.Planner, a puller.Resolver, a puller.Inspector and a content.MirrorNamer. Its methods
+// may be called concurrently. Make one
 // Runtime for each Store, because only pulls of the same Runtime share the fetches of
 // blobs.
 type Runtime struct {
@@ -180,14 +181,14 @@ func (r *Runtime) check(c *call) error {
 	return c.checkRef()
 }
 
-// maxHandler is how many bytes of a runtime handler an error has.
+// maxHandler is the most bytes of a runtime handler that an error quotes.
 const maxHandler = 63
 
 // A call is one call of a Runtime that may ask the registry.
 type call struct {
 	spec  puller.Spec
 	masks []func(text string) string // content.Document's Mask, of each document that came
-	named bool                       // the registry itself said without a credential what the name points to
+	named bool                       // the registry itself resolved the name without a credential
 	shown map[digest.Digest]bool     // documents and blobs whose bytes came without a credential; see public
 	// opening is the content.Document's Opening of what the name points to.
 	opening content.Opening
@@ -195,12 +196,13 @@ type call struct {
 	confirmation any
 }
 
-// repo returns the repository, name and credentials with which the registry is asked.
+// repo returns the name and the credentials with which the Source is asked.
 func (c *call) repo() content.Repo {
 	return content.Repo{Ref: c.spec.Ref, Cred: c.spec.Credential, Mirrors: c.spec.Mirrors, Confirmation: c.confirmation}
 }
 
-// end calls Spec.Opened, if a mirror has let the call in. The call has not failed.
+// end calls Spec.Opened if the registry itself has not let the call have the image. The caller
+// calls end only if the call has succeeded.
 func (c *call) end() {
 	if c.spec.Opened != nil && c.opening != (content.Opening{}) {
 		c.spec.Opened(c.opening)

@@ -23,11 +23,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A kind of program, and what both verifiers have to say of it.
+// A kind is a kind of program, and the answer that both verifiers must give for it.
 type kind struct {
 	script string
 	admits bool
-	// decides says that the program has judged the image. If false, it has failed.
+	// decides says that the program has judged the image. Otherwise it has failed.
 	decides bool
 }
 
@@ -38,7 +38,7 @@ var kinds = map[string]kind{
 	"writes to its stderr":          {"echo noise >&2; exit 0", true, true},
 	"reads its input":               {`[ "$(/bin/cat)" != "" ]`, true, true},
 	"checks its arguments":          {`[ "$1 $3 $5" = "-name -digest -stdin-media-type" ] && [ "$6" = application/vnd.oci.descriptor.v1+json ]`, true, true},
-	"wants another name":            {`[ "$2" = other ]`, false, true},
+	"admits only another name":      {`[ "$2" = other ]`, false, true},
 	"checks the name":               {`case "$2" in registry.example/*) exit 0;; esac; exit 1`, true, true},
 	"checks the digest":             {`/bin/cat | /bin/grep -q "$4"`, true, true},
 	"checks the size":               {`/bin/grep -q '"size":7'`, true, true},
@@ -51,8 +51,8 @@ var kinds = map[string]kind{
 	"takes too long":                {"exec /bin/sleep 30", false, false},
 }
 
-// On every directory of programs, both admit the image, or neither does. Where neither
-// does, both say refused or both say failed.
+// For each directory of programs, both verifiers admit the image, or both refuse it, or both
+// fail.
 func TestProgramsAgreeWithContainerd(t *testing.T) {
 	names := slices.Sorted(maps.Keys(kinds))
 	r := rand.New(rand.NewPCG(1, 2))
@@ -104,7 +104,8 @@ func TestProgramsAgreeWithContainerd(t *testing.T) {
 	t.Logf("%d directories: both admit %d, both refuse %d, both fail in %d", len(sets), admitted, refused, failed)
 }
 
-// first returns the kind that decides: the first one that does not admit the image.
+// first returns the kind of the program that decides, which is the first program that does not
+// admit the image. If all admit it, first returns the kind that admits.
 func first(set []string) kind {
 	for _, name := range set {
 		if k := kinds[name]; !k.admits {
@@ -114,8 +115,8 @@ func first(set []string) kind {
 	return kinds["admits"]
 }
 
-// plain leaves out what differs in the texts of reasons: the spaces of long outputs, which
-// package verify cuts, and the arrow of a program without a reason.
+// plain removes from a reason what differs on purpose: the spaces of long outputs, which package
+// verify cuts, and the arrow of a program without a reason.
 func plain(reason string) string {
 	var parts []string
 	for part := range strings.SplitSeq(reason, ", ") {

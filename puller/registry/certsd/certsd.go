@@ -1,4 +1,4 @@
-// Package certsd reads how registries are configured for containerd: in a directory like
+// Package certsd reads containerd's configuration of registries: a directory such as
 // /etc/containerd/certs.d, which has a hosts.toml file for each registry.
 //
 // The one call most users need is [Dir], in the settings of the registry client:
@@ -49,10 +49,11 @@ import (
 //	certs.d/registry.example:5000
 //	certs.d/_default
 //
-// A Dir may be a list of such directories, split as the system splits paths, as containerd
-// 2.2 has it ("/etc/containerd/certs.d:/etc/docker/certs.d"). The first one that has a
-// directory for the registry counts. Directories of the list that do not exist are passed
-// over. If all of them are missing, that is an error. The empty Dir configures no registry.
+// A Dir may be a list of such directories ("/etc/containerd/certs.d:/etc/docker/certs.d"), as
+// in containerd 2.2. The separator is that of the system's lists of paths. The first directory
+// of the list that has a directory for the registry counts. Directories that do not exist are
+// passed over. If all of them are missing, that is an error. The empty Dir configures no
+// registry.
 //
 // A directory without a hosts.toml is read as Docker's: *.crt are authorities, *.cert
 // and *.key are client certificates and their keys.
@@ -101,12 +102,12 @@ const (
 	// maxEntries is how many entries a directory in Docker's form may have.
 	maxEntries = 4096
 
-	// other is for the capabilities that a puller does not need.
+	// other stands for the capabilities that a puller does not need.
 	other registry.Capability = 1 << 7
 )
 
-// errNoDir says that all directories that the caller named are missing. That is an
-// error, because a caller without mirrors can name an empty directory.
+// errNoDir says that all directories that the caller named are missing. This is an error,
+// because a caller without mirrors can name an empty directory instead.
 var errNoDir = fmt.Errorf("the directory does not exist: %w", fs.ErrNotExist)
 
 // read returns the hosts of a registry, and a hash of all files that it read.
@@ -154,8 +155,8 @@ func (d Dir) read(name string, base *x509.CertPool) (registry.Hosts, string, err
 	return registry.Hosts{}, "", fmt.Errorf("%s has no directory for %q: %w", string(d), name, fs.ErrNotExist)
 }
 
-// hostDir returns the directory for a registry below root; "" if the registry has no
-// directory there.
+// hostDir returns the directory for a registry below root, or "" if the registry does not have
+// a directory there.
 func hostDir(root, registryName string) (string, error) {
 	for _, name := range []string{portName(registryName), registryName, "_default"} {
 		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
@@ -219,7 +220,7 @@ func (r *hostsReader) read() (registry.Hosts, error) {
 	var hosts registry.Hosts
 	if doc.Server == "" {
 		// Without a server, override_path and capabilities are ignored, as in
-		// containerd. The other settings of the server count: ca, client, header,
+		// containerd. The other settings of the server still count: ca, client, header,
 		// skip_verify and dial_timeout.
 		doc.OverridePath = false
 		if _, err := capabilities(doc.Capabilities); err != nil {
@@ -240,8 +241,8 @@ func (r *hostsReader) read() (registry.Hosts, error) {
 	return hosts, nil
 }
 
-// tomlError returns an error with the position of the fault in the file. It does not
-// quote the line, because a header in it may be a secret.
+// tomlError returns an error with the position of the fault in the file. The error does not
+// quote the line, because a header in the line may be a secret.
 func tomlError(err error) error {
 	var decode *toml.DecodeError
 	if errors.As(err, &decode) {
@@ -288,7 +289,7 @@ func capabilities(names []string) (can registry.Capability, err error) {
 		case "referrers":
 			can |= registry.CanReferrers
 		case "push":
-			can |= other // such a host is not asked, while zero would mean all capabilities
+			can |= other // a host with only this bit is not asked; zero would mean all capabilities
 		default:
 			return 0, fmt.Errorf("unknown capability %.40q", name)
 		}

@@ -1,7 +1,7 @@
 // Package fetch copies one blob from a content.Source into a content.Ingest. It asks for
 // the bytes that are missing, hashes all bytes in order, compares the digest and commits.
-// It does not hash the bytes of a content.VerifyingIngest, and fetches those of a
-// content.OrderedIngest over one connection.
+// It does not hash the bytes if a content.VerifyingIngest verifies them. It fetches the bytes
+// of a content.OrderedIngest over one connection.
 //
 // A small blob is read, hashed and written by one goroutine. For a large blob, each
 // connection has a goroutine that reads and a goroutine that writes what was read before,
@@ -222,8 +222,8 @@ func (a *attempt) run(ctx context.Context) (present bool, err error) {
 	a.Fetched()
 	if err := a.ingest.Commit(ctx); err != nil {
 		if a.verifies && wrongBytes(err) {
-			// The ingest has thrown the bytes away. If the blob is fetched again, that is
-			// one connection more than the limit, because this one was given back.
+			// The ingest has discarded the bytes. If the blob is fetched again, that is one
+			// connection more than the limit, because Fetched has given this connection back.
 			return false, err
 		}
 		return false, StoreError("commit", err)
@@ -242,7 +242,7 @@ func (a *attempt) checkStored(ctx context.Context) error {
 		return StoreError("look for what was committed", err)
 	}
 	if !has {
-		return Errorf(content.ErrStore, "commit: the store says that it has verified the blob, and does not have it")
+		return Errorf(content.ErrStore, "commit: the store reports that it has verified the blob, but does not have it")
 	}
 	return nil
 }
@@ -273,8 +273,8 @@ func (a *attempt) begin(ctx context.Context) error {
 	return Errorf(content.ErrStore, "ingest: a partial that was discarded is still there")
 }
 
-// inspect notes what kind of ingest it is, and returns what an earlier fetch left. ok is
-// false if these bytes cannot be bytes of the blob.
+// inspect notes the kind of the ingest, and returns the ranges that an earlier fetch left. ok
+// is false if these cannot be ranges of the blob.
 func (a *attempt) inspect(ingest content.Ingest) (kept spans.Set, ok bool) {
 	verifying, is := ingest.(content.VerifyingIngest)
 	a.verifies = is && verifying.Verifies()
