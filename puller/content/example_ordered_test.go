@@ -13,7 +13,7 @@ import (
 
 var hello = ocispec.Descriptor{Digest: "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824", Size: 5}
 
-// A caller that has the first bytes of a blob too writes what is missing.
+// A caller that has all bytes of a blob writes only those that the ingest does not have.
 func ExampleOrderedIngest() {
 	ctx := context.Background()
 	var store content.Store = &pullertest.MemStore{InOrder: true}
@@ -42,7 +42,8 @@ func ExampleOrderedIngest() {
 	// <nil>
 }
 
-// A VerifyingIngest refuses other bytes than the blob's, so the caller need not hash them.
+// A VerifyingIngest refuses bytes that are not those of the blob, so the caller need not hash
+// them.
 func ExampleVerifyingIngest() {
 	ctx := context.Background()
 	var store content.Store = &pullertest.MemStore{InOrder: true}

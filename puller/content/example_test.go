@@ -152,7 +152,7 @@ func ExampleAdmission() {
 	// Output: other/app is not of the team
 }
 
-// signatures is a Source that knows what refers to one manifest.
+// signatures is a Source that lists the signatures of one manifest.
 type signatures struct{ content.Source }
 
 func (signatures) Referrers(context.Context, content.Repo, digest.Digest, string) ([]ocispec.Descriptor, error) {
@@ -291,7 +291,7 @@ func ExampleMirrorNamer() {
 }
 
 func ExampleOpening() {
-	// What a Source says of a document that a mirror gave to a Pod that has a login for it.
+	// A mirror sent the document to a Pod that has a login for the mirror.
 	o := content.Opening{Mirror: "mirror.example/team/app", Credential: credentials.Credential{Username: "robot"}, OfRequest: true}
 	fmt.Println(o.Mirror, o.Credential.Username, o.OfRequest)
 	// Output: mirror.example/team/app robot true
@@ -306,7 +306,7 @@ func ExampleResolver() {
 }
 
 func ExampleProvenance() {
-	// A Source that reads a registry by itself, and without a credential, says so.
+	// The Source has asked the registry itself, without a credential.
 	doc := content.Document{Provenance: content.Provenance{Registry: true, Anonymous: true}}
 	fmt.Println(doc.Provenance.Registry && doc.Provenance.Anonymous)
 	fmt.Println(content.Document{}.Provenance.Anonymous, "of a Source that does not know")

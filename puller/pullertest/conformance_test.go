@@ -28,8 +28,8 @@ func TestMemStoreInOrderIsAStore(t *testing.T) {
 	})
 }
 
-// An appendStore is a MemStore that takes bytes only in order, and gives them back instead of
-// verifying them.
+// An appendStore is a MemStore that takes bytes only in order. It does not verify them, and its
+// ReadAt returns them.
 type appendStore struct{ *pullertest.MemStore }
 
 func (s appendStore) Ingest(ctx context.Context, desc ocispec.Descriptor) (content.Ingest, error) {
@@ -60,7 +60,7 @@ func (a *appendIngest) WriteAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func TestAStoreThatAppendsAndGivesBackIsAStore(t *testing.T) {
+func TestAStoreThatAppendsWithoutVerifyingIsAStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		require.NoError(t, pullertest.TestStore(func() (content.Store, error) { return appendStore{&pullertest.MemStore{}}, nil }))
 	})

@@ -80,8 +80,8 @@ func (f *foundWorld) hosts() string {
 	return strings.Join(list, " ")
 }
 
-// Found hosts are asked for blobs and for manifests by digest, before the mirrors, and each
-// next host follows at once.
+// Found hosts are asked for blobs, and for manifests by digest, before the mirrors. If a found
+// host fails, the next host is asked at once.
 func TestFoundHostsAreAskedBeforeTheMirrors(t *testing.T) {
 	child := digest.FromString(manifestText)
 	for name, tt := range map[string]struct {
@@ -111,8 +111,8 @@ func TestFoundHostsAreAskedBeforeTheMirrors(t *testing.T) {
 	}
 }
 
-// Without a Confirmation of this Client, for the same repository and credential, no host is
-// found.
+// No found host is asked without a Confirmation of this Client for the same repository and
+// credential.
 func TestNoHostIsFoundWithoutAConfirmation(t *testing.T) {
 	f := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
 	other := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
@@ -128,7 +128,7 @@ func TestNoHostIsFoundWithoutAConfirmation(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "m reg", f.hosts(), name)
 	}
-	// A document that is refused confirms nothing, and neither does one that is named by a digest.
+	// A document that is refused has no Confirmation, whether it is named by a tag or by a digest.
 	pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
 	require.NoError(t, err)
 	for _, ref := range []reference.Reference{foundRef, pinned} {
@@ -142,7 +142,8 @@ func TestNoHostIsFoundWithoutAConfirmation(t *testing.T) {
 	}
 }
 
-// A confirmed document is not fetched, if its digest is known.
+// If the digest of a document is known, a HEAD is enough to confirm the document, and the
+// document is not fetched.
 func TestAHeadConfirms(t *testing.T) {
 	f := foundAt(t, registry.Config{}, serveAll, serveAll, status(404), serveAll)
 	doc, err := f.Manifest(t.Context(), content.Repo{Ref: foundRef, Cred: robot}, digest.FromString(manifestText))
@@ -154,7 +155,8 @@ func TestAHeadConfirms(t *testing.T) {
 	assert.Equal(t, "p1", f.hosts())
 }
 
-// A found host gets no credential, whatever it asks for, and is not a way to another host.
+// A found host does not get a credential, even if it asks for one. Its redirects are not
+// followed.
 func TestAFoundHostIsAskedAnonymously(t *testing.T) {
 	everywhere := credentials.Static{{Username: "robot", Password: credentials.Conceal("everywhere")}}
 	for name, answer := range map[string]http.HandlerFunc{
@@ -183,8 +185,8 @@ func TestAFoundHostIsAskedAnonymously(t *testing.T) {
 	}
 }
 
-// A host with an Authorization of its own is not asked, and one that cannot be a URL neither.
-// A found host that has the registry's address gets no credential either.
+// A found host with an Authorization of its own, or with a URL that is not valid, is not asked. A
+// found host with the registry's address does not get a credential either.
 func TestHostsThatAreNotFit(t *testing.T) {
 	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
 		return slices.Values([]registry.Host{
@@ -201,8 +203,8 @@ func TestHostsThatAreNotFit(t *testing.T) {
 	assert.Equal(t, []string{"GET https://reg.example" + helloPath, "GET https://reg.example" + helloPath + " Basic"}, asked[2:])
 }
 
-// A host that sends something else than the content is left by all later calls, for other
-// content too.
+// A found host that sends other bytes than the content is left out by all later calls, also for
+// other content.
 func TestAFoundHostThatSendsWrongBytesIsLeft(t *testing.T) {
 	for name, answer := range map[string]http.HandlerFunc{
 		"other bytes": text(strings.Repeat("x", len(hello))),
@@ -241,7 +243,7 @@ func TestAFoundHostThatSendsWrongBytesIsLeft(t *testing.T) {
 	}
 }
 
-// A host is left under all its paths, and found hosts on other ports are not.
+// A found host is left out under all its paths. Found hosts on other ports are not left out.
 func TestAFoundHostIsLeftUnderAllItsPaths(t *testing.T) {
 	path := "/a/v2"
 	f := foundAt(t, registry.Config{Find: func(context.Context, reference.Reference, digest.Digest) iter.Seq[registry.Host] {
@@ -255,7 +257,7 @@ func TestAFoundHostIsLeftUnderAllItsPaths(t *testing.T) {
 	}
 }
 
-// A manifest that is not the one asked for.
+// A found host that sends another manifest than the one with the digest is left out.
 func TestAFoundHostThatSendsAnotherManifestIsLeft(t *testing.T) {
 	f := foundAt(t, registry.Config{}, text(`{"schemaVersion":2}`), serveAll, status(404), serveAll)
 	child, err := foundRef.WithoutTag().WithDigest(digest.FromString(manifestText))
@@ -268,8 +270,8 @@ func TestAFoundHostThatSendsAnotherManifestIsLeft(t *testing.T) {
 	assert.Equal(t, "p2", f.hosts())
 }
 
-// A blob goes on at the next host where a found one has stopped, and that one is not asked
-// again, even though it has brought bytes.
+// If a found host stops within a blob, the next host goes on from there. The first host is not
+// asked again, although it has sent bytes.
 func TestAFoundHostThatStopsIsLeftAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		half := func(w http.ResponseWriter, _ *http.Request) {
@@ -292,7 +294,7 @@ func TestAFoundHostThatStopsIsLeftAtOnce(t *testing.T) {
 	})
 }
 
-// A busy host is asked again before the registry is.
+// A busy found host is asked again before the registry is asked.
 func TestABusyFoundHostIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		busy := 3
@@ -378,7 +380,7 @@ func (s *serveZeros) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// A host that sends little is left, and not asked for the next blob.
+// A found host that sends few bytes a second is left, and is not asked for the next blob.
 func TestASlowFoundHostIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		servers := &serveZeros{size: 4 << 20}
@@ -400,7 +402,7 @@ func TestASlowFoundHostIsLeft(t *testing.T) {
 	})
 }
 
-// Find must answer soon, and may do what it likes then.
+// Hosts that Find yields too late are not asked, and Find may still run then.
 func TestFindMustAnswerSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		stop := make(chan struct{})
@@ -458,8 +460,8 @@ func TestAPanicOfFindIsRaised(t *testing.T) {
 	f.CloseIdleConnections()
 }
 
-// The registry is away: then found hosts serve what is named by digest, if the switch is set,
-// and the document says that nothing was confirmed.
+// The registry is away. With FindWithoutRegistry, found hosts serve a document that is named by
+// digest, and the document is Unconfirmed.
 func TestFindWithoutRegistry(t *testing.T) {
 	pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
 	require.NoError(t, err)
@@ -506,7 +508,7 @@ func TestFindWithoutRegistry(t *testing.T) {
 	assert.ErrorContains(t, err, "FindWithoutRegistry needs Find")
 }
 
-// The error is the registry's if no found host has the document either.
+// If no found host has the document either, the error is that of the registry.
 func TestTheErrorIsTheRegistrysIfNoHostIsFound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		pinned, err := foundRef.WithDigest(digest.FromString(manifestText))
@@ -519,7 +521,7 @@ func TestTheErrorIsTheRegistrysIfNoHostIsFound(t *testing.T) {
 	})
 }
 
-// Private images are not asked of found hosts under NoMirrorForPrivate.
+// With NoMirrorForPrivate, found hosts are not asked for private images.
 func TestNoFoundHostForPrivate(t *testing.T) {
 	f := foundAt(t, registry.Config{NoMirrorForPrivate: true}, serveAll, serveAll, serveAll, serveAll)
 	_, err := read(t.Context(), f.Client, f.repo, helloBlob())
@@ -527,7 +529,8 @@ func TestNoFoundHostForPrivate(t *testing.T) {
 	assert.Equal(t, "reg", f.hosts())
 }
 
-// A Find may make the settings of a host for each call. The connection to the host is kept.
+// Find may make the settings of a host for each call. The connection to the host is kept if the
+// settings are equal.
 func TestAFoundHostWithNewValuesOfTheSameSettingsIsTheSameHost(t *testing.T) {
 	ca := realtest.NewCA(t)
 	server, _, _ := ca.Issue(t, "server", "127.0.0.1")

@@ -47,8 +47,8 @@ func TestHostsAreAskedInTheirOrder(t *testing.T) {
 	assert.True(t, list[3].can(CanPull) && list[3].can(CanResolve) && !list[3].mirror && list[0].mirror)
 }
 
-// What HostsReader reads is read again after half a minute. Its version decides whether the
-// connections are kept.
+// The Client calls HostsReader again after half a minute. It keeps its connections if the version
+// is the same.
 func TestHostsThatChangedAreReadAgain(t *testing.T) {
 	version := "one"
 	c := newClient(t, Config{HostsReader: hostsReader(func(string) (Hosts, string) {

@@ -14,8 +14,9 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A token that was given without a password opens nothing that is private. A credential
-// that was not asked for counts as used, because a server may look at it without asking.
+// A token that the server gave without a password does not open private content. A credential
+// that was sent although the server did not ask for it counts as used, because the server may
+// look at it.
 func TestAnAnonymousTokenIsNoCredential(t *testing.T) {
 	realm := `Bearer realm="https://auth.example/token",service="s"`
 	for name, tt := range map[string]struct {
@@ -46,8 +47,9 @@ func TestAnAnonymousTokenIsNoCredential(t *testing.T) {
 	}
 }
 
-// A blob of which a mirror sent the first half is a mirror's, also if the registry sent the
-// rest, and what a mirror gave after a header of the configuration is not anonymous.
+// If a mirror sent the first half of a blob, the blob is not from the registry, even if the
+// registry sent the rest. If a mirror sent bytes for a request with a header of the
+// configuration, the blob is not anonymous.
 func TestTheProvenanceOfABlobIsThatOfAllItsParts(t *testing.T) {
 	half := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "5")

@@ -162,8 +162,8 @@ func TestTheRegistryGoesOnWhereAKilledCacheStopped(t *testing.T) {
 	assert.Equal(t, []string{"GET manifest 200", "GET blob 200", "GET blob", "GET blob 206"}, tr.requests, "the cache, the cache after it was killed, then the registry for the rest")
 }
 
-// A registry and its mirror have different users. Each Pod opens the mirror with its own
-// secret for it, and with no other one.
+// A registry and its mirror have different users. Each Pod opens the mirror only with its own
+// secret for the mirror.
 func TestPodsOpenARealMirrorWithTheirOwnSecrets(t *testing.T) {
 	im := newRealImage(t, 1<<20)
 	ca := realtest.NewCA(t)
@@ -181,7 +181,8 @@ func TestPodsOpenARealMirrorWithTheirOwnSecrets(t *testing.T) {
 			require.NoError(t, err)
 			assert.Equal(t, user, doc.Opening.Credential.Username)
 		}
-		// A Pod without one, and one with a wrong one, have only what the registry gives them.
+		// A Pod without a secret for the mirror, or with a wrong one, gets content only from the
+		// registry.
 		for _, ring := range []credentials.Keyring{nil, logins(t, [3]string{mirror.Host, "alice", "guess"}), logins(t, [3]string{origin.Host, "alice", "mirror-a"})} {
 			assert.ErrorIs(t, im.pull(t, c, content.Repo{Ref: ref, Mirrors: ring}), content.ErrUnauthorized)
 			require.NoError(t, im.pull(t, c, content.Repo{Ref: ref, Cred: robot, Mirrors: ring}))

@@ -110,7 +110,8 @@ func TestAllPagesOfReferrersAreRead(t *testing.T) {
 	assert.Equal(t, []string{regURL + first, regURL + "/v2/app/referrers/page?x=2", regURL + "/v2/else?last=%2F"}, w.asked())
 }
 
-// The registry's name stays in the question to a mirror, whether the mirror repeats it or not.
+// Requests for further pages at a mirror have the registry's name as ns, whether or not the
+// mirror repeats it in its link.
 func TestPagesOfAMirrorKeepTheRegistrysName(t *testing.T) {
 	a, b, d := refers("a", sigType), refers("b", sigType), refers("d", sigType)
 	filter := "artifactType=" + url.QueryEscape(sigType)
@@ -127,7 +128,7 @@ func TestPagesOfAMirrorKeepTheRegistrysName(t *testing.T) {
 	}
 }
 
-// A registry without the API is asked for the tag of the specification.
+// A registry without the referrers API is asked for the tag of the specification.
 func TestARegistryWithoutTheAPIIsAskedForTheTag(t *testing.T) {
 	a := refers("a", sigType)
 	for name, no := range map[string]http.HandlerFunc{
@@ -156,7 +157,7 @@ func TestARegistryWithoutTheAPIIsAskedForTheTag(t *testing.T) {
 	assert.Equal(t, regURL+"/v2/app/manifests/sha512-"+strings.Repeat("ab", 32), w.asked()[1], "the tag has 64 characters of the hash")
 }
 
-// The registry cannot be asked: that is not the same as no signatures.
+// If the registry cannot be asked, the answer is an error and not an empty list.
 func TestAFailureIsNotAnEmptyListOfReferrers(t *testing.T) {
 	page := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -231,7 +232,7 @@ func TestAFailureIsNotAnEmptyListOfReferrers(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// The tag leads to something else than an index.
+// If the tag leads to something else than an index, this is an error.
 func TestTheTagOfReferrersMustBeAnIndex(t *testing.T) {
 	_, c := oneHost(answers(map[string]string{tagPath: `{"schemaVersion":2,"config":{"digest":"` + string(subject) + `"},"layers":[]}`}))
 	_, err := c.Referrers(t.Context(), appRepo, subject, sigType)
@@ -239,7 +240,7 @@ func TestTheTagOfReferrersMustBeAnIndex(t *testing.T) {
 	assert.Contains(t, err.Error(), "an index")
 }
 
-// A text that repeats the password in a document does not bring it into the error.
+// A document repeats the password. The error does not show it.
 func TestTheErrorOfAListOfReferrersHidesSecrets(t *testing.T) {
 	_, c := oneHost(answers(map[string]string{api: `{"schemaVersion":2,"mediaType":"` + robot.Password.Reveal() + `","manifests":[]}`,
 		tagPath: `{"schemaVersion":2,"mediaType":"` + robot.Password.Reveal() + `","manifests":[]}`}))
@@ -248,7 +249,8 @@ func TestTheErrorOfAListOfReferrersHidesSecrets(t *testing.T) {
 	assert.NotContains(t, err.Error(), robot.Password.Reveal())
 }
 
-// Clients that write the tag, and some registries, write the type of the config, or none.
+// Clients that write the index of the tag, and some registries, write the type of the config, or
+// no type.
 func TestEntriesWithoutATypeAreRead(t *testing.T) {
 	manifest := func(artifactType string, about digest.Digest) (ocispec.Descriptor, string) {
 		empty := ocispec.DescriptorEmptyJSON
@@ -324,7 +326,7 @@ func plainType(list []ocispec.Descriptor) []ocispec.Descriptor {
 	return list
 }
 
-// Only mirrors with the capability are asked, and one that lists nothing is passed over.
+// Only mirrors with the capability are asked. A mirror that lists nothing is passed over.
 func TestMirrorsAreAskedForReferrersByTheirCapability(t *testing.T) {
 	a := refers("a", sigType)
 	serve := answers(map[string]string{api: listOf(a), tagPath: listOf(a)})
@@ -372,7 +374,7 @@ func TestReferrersIsACapabilityOfHostsToml(t *testing.T) {
 	assert.Equal(t, registry.CanPull|registry.CanReferrers, hosts.Mirrors[0].Can)
 }
 
-// docker-registry 2.8 has no referrers API.
+// docker-registry 2.8 does not have the referrers API.
 func TestReferrersOfDockerRegistryAreFoundByTheTag(t *testing.T) {
 	im := newRealImage(t, 1000)
 	open := realtest.StartRegistry(t, realtest.RegistryConfig{})

@@ -53,8 +53,8 @@ func secretsSeen(w *world) map[string][]string {
 	return seen
 }
 
-// A mirror is shown what the keyring of the request says for the mirror's own name, before
-// what the node has for it, and never the registry's credential.
+// A mirror gets the credentials that the keyring of the request has for the mirror's own name,
+// and then those that the node has for it. It never gets the registry's credential.
 func TestAMirrorIsShownTheCredentialsOfTheRequestForItsName(t *testing.T) {
 	node := logins(t, [3]string{"m1.example", "node", "node-pw"}, [3]string{"m2.example/proxy", "node", "node-pw2"})
 	ring := logins(t, [3]string{"reg.example", "pod", "reg-pw"}, [3]string{"m1.example", "pod", "m1-pw"}, [3]string{"m2.example/other", "pod", "other-pw"})
@@ -80,8 +80,8 @@ func TestAMirrorIsShownTheCredentialsOfTheRequestForItsName(t *testing.T) {
 	assert.Equal(t, map[string][]string{"m2.example": {"node:node-pw2"}, "reg.example": {"pod:reg-pw"}}, secretsSeen(w))
 }
 
-// The Opening of a document says which mirror let the caller in, with which credential, and
-// whose credential that is.
+// The Opening of a document names the mirror that let the caller have it and the credential, and
+// says whether the credential is of the request.
 func TestADocumentSaysWhichMirrorOpenedIt(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	for name, tt := range map[string]struct {
@@ -132,8 +132,8 @@ func bearerMirror(login string, tokens *int) http.HandlerFunc {
 	}
 }
 
-// What the keyring of one request has opened at a mirror is of no use to another request:
-// neither the credential nor the token.
+// A request does not use the credential or the token with which the keyring of another request
+// has opened a mirror.
 func TestTenantsDoNotUseWhatAnotherOneOpenedAtAMirror(t *testing.T) {
 	ref := reference.MustParse("reg.example/app:v1")
 	tokens := 0
@@ -161,20 +161,21 @@ func TestTenantsDoNotUseWhatAnotherOneOpenedAtAMirror(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 1, tokens)
-	// Another keyring with the same credential, and one more for the mirror, gets a token of its own.
+	// Another keyring with the same credential, and with one more for the mirror, gets a token of
+	// its own.
 	require.NoError(t, manifest(logins(t, [3]string{"m2.example", "pod", "pw"}, [3]string{"m2.example/app", "more", "pw"})))
 	assert.Equal(t, 2, tokens)
 	require.NoError(t, manifest(logins(t, [3]string{"m2.example", "pod", "pw"})))
 	assert.Equal(t, 2, tokens, "a keyring with the same entries is the same tenant")
-	// A keyring that has no fingerprint works, and nothing of it is remembered.
+	// A keyring without a fingerprint works, but its credentials are not remembered.
 	require.NoError(t, manifest(noPrint{a}))
 }
 
 // noPrint hides the fingerprint of a keyring.
 type noPrint struct{ credentials.Keyring }
 
-// Under NoMirrorForPrivate a call with a credential asks the registry only. Without one the
-// mirrors get the node's credentials, and nothing of the request.
+// With NoMirrorForPrivate, a call with a credential asks only the registry. In a call without a
+// credential, the mirrors get the node's credentials, and not those of the request.
 func TestNoMirrorForPrivate(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"https://m.example": needsLogin("node", serveAll), "https://reg.example": serveAll, "https://other.example": serveAll})
 	c := newClient(t, registry.Config{NoMirrorForPrivate: true, WrapTransport: instead(w),
@@ -208,8 +209,8 @@ func TestNoMirrorForPrivate(t *testing.T) {
 	assert.ErrorContains(t, err, "NoMirrorForPrivate")
 }
 
-// A host that no image name can have is asked without a credential: a keyring could answer
-// only for the registry, or for another host.
+// A mirror whose host cannot be in an image name is asked without a credential, because a keyring
+// could answer only for the registry, or for another host.
 func TestAHostThatNoNameCanHaveGetsNoCredential(t *testing.T) {
 	w := newWorld(map[string]http.HandlerFunc{"http://under_score": serveAll, "http://cache": serveAll, "https://reg.example": serveAll})
 	get := func(host string, ring credentials.Keyring) map[string][]string {

@@ -328,7 +328,7 @@ func TestAdmitCanReadSignaturesWithThePullsCredential(t *testing.T) {
 	assert.ErrorContains(t, err, "the signature has "+ocispec.MediaTypeImageManifest)
 }
 
-// Inspect describes what is stored as Pull described it before it was stored, and asks no
+// Inspect describes a stored image as Pull described it before it was stored. It does not ask the
 // registry.
 func TestInspectDescribesTheStoredImage(t *testing.T) {
 	src, store := newFakeSource(), newMemStore()

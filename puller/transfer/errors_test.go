@@ -81,8 +81,8 @@ func TestEachReasonSaysWhatThePullerDoes(t *testing.T) {
 }
 
 // The columns "status" and "next" of the table in the comment of package content are true for
-// each reason: a Puller with two credentials pulls from a Source that fails with it. After an
-// error with a RetryAfter no other credential is tried.
+// each reason. The test pulls with two credentials from a Source that fails with the reason.
+// After an error with a RetryAfter, the second credential is not tried.
 func TestTheTableOfReasonsSaysWhatAPullDoes(t *testing.T) {
 	doc, err := os.ReadFile("../content/doc.go")
 	require.NoError(t, err)

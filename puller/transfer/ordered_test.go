@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A store that takes bytes only in order gets a slow blob over one connection. Other blobs
-// come at the same time.
+// A store that takes bytes only in order gets a slow blob over one connection. Other blobs are
+// fetched in parallel.
 func TestABlobThatIsStoredInOrderComesOverOneConnection(t *testing.T) {
 	const size = 64 << 20
 	synctest.Test(t, func(t *testing.T) {
@@ -41,8 +41,8 @@ func TestABlobThatIsStoredInOrderComesOverOneConnection(t *testing.T) {
 	})
 }
 
-// Two Runtimes, as of two processes, have one store that takes bytes only in order. Each blob
-// is fetched once, also if the first one ends in the middle of it: the second goes on there.
+// Two Runtimes, as of two processes, share a store that takes bytes only in order. Each blob is
+// fetched once. If the first Runtime ends in the middle of a blob, the second goes on there.
 func TestTwoRuntimesFetchABlobThatIsStoredInOrderOnce(t *testing.T) {
 	for _, size := range sizes {
 		for _, firstEnds := range []bool{false, true} {
@@ -132,8 +132,8 @@ func (s *holdingStore) Tag(ctx context.Context, ref reference.Reference, desc oc
 	return s.MemStore.Tag(ctx, ref, desc)
 }
 
-// Content is held from before the first question about a blob until the image has its name,
-// also if the pull that started a fetch has left it. A call that stores nothing holds nothing.
+// Content is held from before the first question about a blob until the image has its name, even
+// if the pull that started a fetch has left it. A call that stores nothing does not hold content.
 func TestAPullHoldsContentUntilTheImageIsNamed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		src := newFakeSource()

@@ -166,8 +166,8 @@ func TestAPullWithoutAStoreIsAnError(t *testing.T) {
 	assert.True(t, errors.Is(err, content.ErrBadReference))
 }
 
-// TestRuntimeHandlerIsRefused: the store could not keep the images of two handlers apart, so
-// nothing is pulled and no further credential is tried.
+// TestRuntimeHandlerIsRefused: the store cannot keep the images of two handlers apart. So nothing
+// is pulled, and no other credential is tried.
 func TestRuntimeHandlerIsRefused(t *testing.T) {
 	rt, err := transfer.New(transfer.Config{Store: new(pullertest.MemStore)})
 	require.NoError(t, err)

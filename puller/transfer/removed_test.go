@@ -25,9 +25,9 @@ func (l *collectedLayout) Tag(ctx context.Context, ref reference.Reference, desc
 	return l.Layout.Tag(ctx, ref, desc)
 }
 
-// A pull finds a layer that an old image has. Another process removes the old image before
+// A pull finds a layer of an old image in the store. Another process removes the old image before
 // the pull has tagged its own. The pull fetches the layer and succeeds.
-func TestAPullFetchesAgainWhatIsRemovedMeanwhile(t *testing.T) {
+func TestAPullFetchesAgainWhatIsRemovedBeforeItsTag(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *layout.Layout {
 		l, err := layout.Open(dir, layout.Config{})
@@ -64,7 +64,7 @@ func TestAPullFetchesAgainWhatIsRemovedMeanwhile(t *testing.T) {
 	assert.Equal(t, image, again)
 }
 
-// If the content is removed each time, the pull ends after ten tries.
+// If the content is removed before each Tag, the pull fails after ten tries.
 func TestAPullEndsIfItsContentIsRemovedEachTime(t *testing.T) {
 	src := newFakeSource()
 	ref := src.name(appName, src.image(t, amd64, random(1, 3000)))

@@ -140,7 +140,7 @@ func TestReadRefusesMistakes(t *testing.T) {
 	}
 }
 
-// TOML has several forms of tables. The order is that of the file in each of them.
+// TOML has several forms of tables. In each form, the hosts have the order of the file.
 func TestHostsHaveTheOrderOfTheirFile(t *testing.T) {
 	for text, want := range map[string]string{
 		"[host.b]\n[host.a]\n":                         "b a",
@@ -180,8 +180,8 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// The version of a registry's hosts changes with the files, and only with them.
-func TestTheVersionIsThatOfTheFiles(t *testing.T) {
+// The version of a registry's hosts changes if one of the files changes, and only then.
+func TestTheVersionChangesOnlyWithTheFiles(t *testing.T) {
 	dir := certsDir(t, map[string]string{"reg.example/hosts.toml": `server = "https://one.example"`})
 	_, first, err := Dir(dir).ReadHosts("reg.example", nil)
 	require.NoError(t, err)
@@ -219,7 +219,7 @@ func TestReadReadsDockersCertificates(t *testing.T) {
 	assert.Error(t, err, "a certificate without its key")
 }
 
-// All files that one hosts.toml names have one limit together.
+// All files that one hosts.toml names together have one limit.
 func TestTheFilesOfAHostsTOMLHaveOneLimit(t *testing.T) {
 	list := "ca = ["
 	files := map[string]string{"reg.example/big.crt": strings.Repeat("x", maxConfigFile)}

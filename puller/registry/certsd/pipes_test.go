@@ -16,9 +16,9 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A pipe or a device in place of hosts.toml, or of a file that hosts.toml names, is an error
-// at once. Other registries can be asked.
-func TestPipesInPlaceOfFilesHoldNoCall(t *testing.T) {
+// A pipe or a device in place of hosts.toml, or of a file that hosts.toml names, is an error at
+// once. Other registries can still be asked.
+func TestAPipeInPlaceOfAFileIsAnErrorAtOnce(t *testing.T) {
 	_, cert, _ := realtest.NewCA(t).Issue(t, "client", "client")
 	for name, toml := range map[string]string{
 		"hosts.toml":  "",

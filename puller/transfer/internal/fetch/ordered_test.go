@@ -134,8 +134,8 @@ func noHashes(t *testing.T, f *Fetcher) {
 	}
 }
 
-// What is missing comes in one request from where the ingest is. Nothing is hashed or read
-// back if the store verifies the blob.
+// One request fetches the missing bytes, from the Offset of the ingest on. If the store verifies
+// the blob, no byte is hashed or read back.
 func TestAnOrderedIngestGetsTheMissingBytesInOneRequest(t *testing.T) {
 	for _, size := range orderedSizes {
 		for _, kept := range []int{0, 1, size / 2, size - 1, size} {
@@ -171,8 +171,8 @@ func TestAnOrderedIngestGetsTheMissingBytesInOneRequest(t *testing.T) {
 	}
 }
 
-// A store that takes bytes in any order can verify them too. Then several connections bring
-// them, and nothing is hashed.
+// A store takes bytes in any order and verifies them. Several connections fetch the blob, and it
+// is not hashed.
 func TestABlobInPartsIsNotHashedIfTheStoreVerifiesIt(t *testing.T) {
 	for _, size := range orderedSizes {
 		f, j := newFetcher(), newJob(size)
@@ -204,8 +204,9 @@ func (v verifying) ReadAt([]byte, int64) (int, error) {
 	return 0, errors.New("not read")
 }
 
-// A server that ignores ranges sends bytes that are there already. The blob is begun again.
-func TestAnOrderedIngestBeginsAgainIfTheServerIgnoresRanges(t *testing.T) {
+// A server that ignores ranges sends bytes that the ingest already has. The fetch starts the blob
+// again.
+func TestAnOrderedIngestStartsAgainIfTheServerIgnoresRanges(t *testing.T) {
 	for _, size := range orderedSizes {
 		for _, verifies := range []bool{false, true} {
 			f, j := newFetcher(), newJob(size)
@@ -231,7 +232,7 @@ func TestAnOrderedIngestBeginsAgainIfTheServerIgnoresRanges(t *testing.T) {
 	}
 }
 
-// Bytes that an earlier fetch left are wrong: the blob is fetched from its first byte.
+// The bytes that an earlier fetch left are wrong. The blob is fetched again from its first byte.
 func TestWrongBytesOfAnOrderedIngestAreFetchedAgain(t *testing.T) {
 	for _, size := range orderedSizes {
 		for _, kept := range []int{1, size / 2, size} {
@@ -254,8 +255,8 @@ func TestWrongBytesOfAnOrderedIngestAreFetchedAgain(t *testing.T) {
 	}
 }
 
-// A document whose bytes are in its descriptor needs no request. What an earlier fetch left is
-// used only if the store verifies it.
+// A document whose bytes are in its descriptor does not need a request. The bytes that an earlier
+// fetch left are used only if the store verifies them.
 func TestADocumentIsWrittenToAnOrderedIngest(t *testing.T) {
 	for _, verifies := range []bool{false, true} {
 		for name, kept := range map[string][]byte{"nothing": nil, "wrong bytes": make([]byte, 3000), "all": newJob(5000).data} {
@@ -274,9 +275,9 @@ func TestADocumentIsWrittenToAnOrderedIngest(t *testing.T) {
 	}
 }
 
-// A store that answers wrongly about the bytes that it has makes the fetch fail, or costs
-// bytes. It never has a wrong blob.
-func TestAStoreThatLiesAboutItsOffset(t *testing.T) {
+// A store reports a wrong Offset. The fetch fails, or fetches bytes again. The store never has a
+// wrong blob.
+func TestAStoreWithAWrongOffsetDoesNotGetAWrongBlob(t *testing.T) {
 	for _, size := range orderedSizes {
 		for name, tt := range map[string]struct {
 			offset func(at int64) int64
@@ -320,8 +321,8 @@ func TestAStoreThatLiesAboutItsOffset(t *testing.T) {
 	}
 }
 
-// A store that says that it verifies must have the blob after Commit. If Commit refuses right
-// bytes, the blob is not stored.
+// A store that reports that it verifies must have the blob after Commit. If Commit refuses right
+// bytes, the blob is not stored, and the fetch fails.
 func TestAStoreThatVerifiesWronglyFailsTheFetch(t *testing.T) {
 	mismatch := &content.Error{Reason: content.ErrDigestMismatch, Err: errors.New("says the store")}
 	for _, size := range orderedSizes {
@@ -354,8 +355,8 @@ func TestAStoreThatVerifiesWronglyFailsTheFetch(t *testing.T) {
 	}
 }
 
-// The registry gives wrong bytes: the store's verdict is reported to the Source like one of
-// the transfer's own.
+// The registry sends wrong bytes. If the store finds this, the Source gets the same report as
+// from the transfer itself.
 func TestTheSourceLearnsOfWrongBytesFromAStoreThatVerifies(t *testing.T) {
 	for _, size := range orderedSizes {
 		f, j := newFetcher(), newJob(size)
@@ -381,8 +382,8 @@ func TestTheSourceLearnsOfWrongBytesFromAStoreThatVerifies(t *testing.T) {
 	}
 }
 
-// A write that is short without an error breaks the rules of io.WriterAt. It is an error,
-// and the next fetch goes on from what the store has.
+// A short write without an error breaks the rules of io.WriterAt. The fetch fails, and the next
+// fetch goes on with the bytes that the store has.
 func TestAShortWriteIsAnError(t *testing.T) {
 	for _, size := range orderedSizes {
 		f, j := newFetcher(), newJob(size)
@@ -414,8 +415,8 @@ func TestAShortWriteIsAnError(t *testing.T) {
 	}
 }
 
-// The context ends in the middle of the blob. What was written is kept, in order, and the
-// next fetch goes on from there.
+// The context ends in the middle of the blob. The store keeps the bytes that were written, and
+// the next fetch goes on from there.
 func TestAFetchWhoseContextEndsGoesOnFromTheOffset(t *testing.T) {
 	for _, size := range orderedSizes {
 		for _, verifies := range []bool{false, true} {
