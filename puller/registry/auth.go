@@ -64,8 +64,8 @@ type authKey struct {
 	repository string
 }
 
-// A login is what a host is asked with: a credential and, at a mirror, the fingerprint of
-// the keyring of the request that it is for.
+// A login says how a host is asked: with a credential and, at a mirror, for requests whose
+// keyring has a fingerprint.
 type login struct {
 	cred credentials.Credential
 	ring uint64 // 0 at a registry, and for a request without a keyring

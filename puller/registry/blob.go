@@ -280,8 +280,8 @@ type body struct {
 	pace    pace               // of the host being asked
 	err     error              // final
 
-	ofMirror atomic.Bool // an answer was a mirror's
-	opened   atomic.Bool // an answer was to a request that was not anonymous
+	ofMirror atomic.Bool // an answer came from a mirror
+	opened   atomic.Bool // a request that was answered was not anonymous
 }
 
 // provenance is content.Body.Provenance.

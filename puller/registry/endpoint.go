@@ -56,7 +56,7 @@ type endpoint struct {
 type absence struct {
 	mu    sync.Mutex
 	until time.Time
-	wrong int // digests for which a found host sent wrong bytes
+	wrong int // number of digests for which a found host sent wrong bytes
 }
 
 // newEndpoint makes the endpoint of a mirror.
@@ -217,7 +217,7 @@ func (ep *endpoint) leaveOut(err error) {
 	ep.leaveOutFor(d)
 }
 
-// leaveOutFor leaves a mirror out for d, if it is not left out for longer already.
+// leaveOutFor leaves out a mirror or a found host for d, if it is not left out for longer already.
 func (ep *endpoint) leaveOutFor(d time.Duration) {
 	ep.absence.mu.Lock()
 	defer ep.absence.mu.Unlock()
@@ -234,8 +234,8 @@ const (
 	maxAccepted = 1024
 )
 
-// An acceptedKey is what a credential that a mirror accepted is remembered for: a
-// repository, for requests whose keyring has one fingerprint. A request never uses what the
+// An acceptedKey is the key by which the Client remembers a credential that a mirror accepted: a
+// repository, and the fingerprint of the request's keyring. So a request never uses what the
 // keyring of another request has opened.
 type acceptedKey struct {
 	repository string

@@ -292,9 +292,10 @@ func refused(err error) bool {
 	return reason == content.ErrUnauthorized || reason == content.ErrDenied
 }
 
-// MirrorNames returns the names that ref has at the mirrors that may be asked for it with a
-// keyring of the request; see content.MirrorNamer. It asks HostsReader for the registry if
-// the Client has not done so lately.
+// MirrorNames returns the names that ref has at the mirrors of its registry. The Client asks the
+// keyring of a request only with these names; see content.MirrorNamer. MirrorNames calls
+// HostsReader for the registry if the Client has not done so lately. It returns no name if
+// Config.NoMirrorForPrivate is set.
 func (c *Client) MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error) {
 	if err := checkRef(ref); err != nil {
 		return nil, err

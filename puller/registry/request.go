@@ -28,8 +28,8 @@ type request struct {
 	method     string
 	repository string
 	kind, name string      // "manifests", "v1"
-	query      string      // "" if there is none, except ns
-	page       *url.URL    // a further page of a list, whose path and query are asked; nil for the first one
+	query      string      // without ns; may be ""
+	page       *url.URL    // gives path and query of a further page of a list; nil for the first page
 	header     http.Header // Accept, Range
 	login      login
 	bulk       bool  // at least bulkSize bytes are asked for
@@ -45,7 +45,7 @@ type answer struct {
 	host    string   // of url
 	left    bool     // a redirect has left the origin that was asked
 	private bool     // the origin that was asked has a private address
-	// anonymous says that no request had anything that could open what is private.
+	// anonymous says that no request had anything that could open private content.
 	anonymous bool
 	home      *url.URL // the URL that was asked first
 	// keepUntil says how long url may be asked without asking home, if redirects led
@@ -238,8 +238,8 @@ func (ep *endpoint) followFrom(ctx context.Context, from step, r request, auth a
 	}
 }
 
-// sentAs reports whether the request that a server got has no other Authorization and
-// Cookie than those of want, as a transport of Config.WrapTransport can add.
+// sentAs reports whether the request that a server got has the Authorization and the Cookie of
+// want. A transport of Config.WrapTransport can add others.
 func sentAs(want http.Header, got *http.Request) bool {
 	if got == nil {
 		return false
@@ -252,7 +252,7 @@ func sentAs(want http.Header, got *http.Request) bool {
 	return true
 }
 
-// provenance returns what is known of the origin of an answer of the endpoint.
+// provenance returns what is known about the origin of an answer of the endpoint.
 func (ep *endpoint) provenance(a *answer) content.Provenance {
 	return content.Provenance{Registry: !ep.mirror, Anonymous: a.anonymous}
 }

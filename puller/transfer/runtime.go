@@ -146,8 +146,8 @@ func New(conf Config) (*Runtime, error) {
 	return r, nil
 }
 
-// MirrorNames returns the names that ref has at mirrors, if the Source is a
-// content.MirrorNamer as a registry.Client is.
+// MirrorNames returns the names that ref has at mirrors, if the Source is a content.MirrorNamer,
+// such as a registry.Client. Otherwise it returns no name.
 func (r *Runtime) MirrorNames(ctx context.Context, ref reference.Reference) ([]reference.Reference, error) {
 	namer, ok := r.source.(content.MirrorNamer)
 	if !ok {
@@ -190,9 +190,9 @@ type call struct {
 	masks []func(text string) string // content.Document's Mask, of each document that came
 	named bool                       // the registry itself resolved the name without a credential
 	shown map[digest.Digest]bool     // documents and blobs whose bytes came without a credential; see public
-	// opening is the content.Document's Opening of what the name points to.
+	// opening is the Opening of the content.Document that the name points to.
 	opening content.Opening
-	// confirmation is that of the same document.
+	// confirmation is the Confirmation of the same content.Document.
 	confirmation any
 }
 
