@@ -2,12 +2,12 @@
 //
 //	check [-plain-http] [-config FILE] [-secret FILE]... IMAGE...
 //
-// It asks by HEAD, which Docker Hub does not count as a pull, and writes nothing to disk.
-// Only where the registry refuses the HEAD, it asks for the manifest by one GET. It exits with 0 if all images exist, 3 if a credential is refused or missing, 4 if an
-// image does not exist, and 5 if a registry cannot be reached or gives no clear answer. For
-// several images the worst status counts, in the order 5, 3, 4, 0. It exits with 1 if a
-// file that the user named cannot be read, and with 2 for wrong usage; in both cases it
-// asks no registry.
+// It asks by HEAD, which Docker Hub does not count as a pull, and writes nothing to disk. After
+// a refusal that does not say why, such as a 404, it asks for the manifest by GET as well. It
+// exits with 0 if all images exist, 3 if a credential is refused or missing, 4 if an image
+// does not exist, and 5 if a registry cannot be reached or gives no clear answer. For several
+// images the worst status counts, in the order 5, 3, 4, 0. It exits with 1 if a file that the
+// user named cannot be read, and with 2 for wrong usage; in both cases it asks no registry.
 package main
 
 import (
