@@ -40,7 +40,7 @@ func newAccessChecker(config *Config) *accessChecker {
 type accessAnswer struct {
 	granted bool
 	why     string
-	renewal *records.SecretID // the Secret that opened the image, if the record does not know it
+	renewal *records.SecretID // the Secret that the record should learn; nil if the record has it already
 	check   *AccessCheck      // for Explain
 }
 
@@ -53,7 +53,7 @@ func (c *accessChecker) mayUse(ctx context.Context, t *task, img Image) (accessA
 	return answer, err
 }
 
-// decide is mayUse. It notes in check what it learns.
+// decide does the work of mayUse. It writes into check what it learns.
 func (c *accessChecker) decide(ctx context.Context, t *task, img Image, check *AccessCheck) (accessAnswer, error) {
 	if err := c.adopt(ctx); err != nil {
 		return c.unreadable(t, err, check), nil
@@ -76,9 +76,9 @@ func (c *accessChecker) decide(ctx context.Context, t *task, img Image, check *A
 	return c.match(ctx, t, held, check)
 }
 
-// record returns the image's record. known reports whether the records know of a pull
-// that brought the image under the name that is asked for. If they do not, the image is
-// preloaded under that name.
+// record returns the image's record. known reports whether the records know of a pull that
+// brought the image under the task's name. If they know of none, the image is preloaded
+// under that name.
 //
 // There is one record for each image, and one image can have several names in the store.
 // A name that is neither in the record nor in a note was not pulled, because each pull
@@ -93,13 +93,13 @@ func (c *accessChecker) record(ctx context.Context, t *task, img Image) (rec rec
 	if known, err = c.intended(ctx, t); known || err != nil {
 		return rec, known, err
 	}
-	// The pull that brought the image may have ended between the two questions: it
-	// writes the record, then takes back the note.
+	// The pull that brought the image may have ended between recorded and intended: it writes
+	// the record, then takes back the note.
 	return c.recorded(ctx, t, img)
 }
 
-// recorded returns the image's record. known reports whether the name was pulled for any
-// runtime handler, or may have been pulled, as far as the records show.
+// recorded returns the image's record. known reports whether, according to the records,
+// the task's name was pulled, or may have been pulled, for any runtime handler.
 func (c *accessChecker) recorded(ctx context.Context, t *task, img Image) (rec records.Record, known bool, err error) {
 	id := c.recordID(t, img)
 	rec, known, err = c.recordOf(ctx, t, id)
@@ -110,7 +110,7 @@ func (c *accessChecker) recorded(ctx context.Context, t *task, img Image) (rec r
 	return rec, known, err
 }
 
-// recordOf is recorded for one record.
+// recordOf does the work of recorded for the record with one ID.
 func (c *accessChecker) recordOf(ctx context.Context, t *task, id string) (rec records.Record, known bool, err error) {
 	rec, err = c.config.Records.Record(ctx, id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -120,19 +120,20 @@ func (c *accessChecker) recordOf(ctx context.Context, t *task, id string) (rec r
 	return rec, named || rec.Incomplete || c.config.Kubelet.PreloadedByID && len(rec.Names) > 0 || c.reader != nil, err
 }
 
-// unreadable returns the access when the records cannot be read. It grants no access,
-// unless the verification policy asks for no proof.
+// unreadable returns the answer for records that cannot be read: no access, unless the
+// verification policy asks for no proof.
 func (c *accessChecker) unreadable(t *task, err error, check *AccessCheck) accessAnswer {
 	check.Error = redact.Text(err.Error())
 	c.config.Logger.Warn("the records of pulled images cannot be read", "image", t.ref.String(), "err", err)
-	// The kubelet asks for proof then whatever its policy is.
+	// In this case the kubelet asks for proof whatever its policy is.
 	if c.reader == nil && !c.config.Verify.Required(t.image, true) {
 		return accessAnswer{granted: true, why: "the verification policy does not ask for proof"}
 	}
 	return accessAnswer{why: "the records cannot be read"}
 }
 
-// match returns whether held, the access in the record, lets the task's Pod use the image.
+// match returns whether the task's Pod may use the image. held is the access in the
+// record.
 func (c *accessChecker) match(ctx context.Context, t *task, held records.Access, check *AccessCheck) (accessAnswer, error) {
 	if held.Everybody {
 		return accessAnswer{granted: true, why: "the image was pulled anonymously or with the node's credential"}, nil
@@ -157,7 +158,7 @@ func (c *accessChecker) match(ctx context.Context, t *task, held records.Access,
 // keyring, because every Pod may use what was pulled with the node's credentials.
 func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.Access, check *AccessCheck) accessAnswer {
 	found := accessAnswer{why: "none of the Pod's secrets has pulled the image before"}
-	mirror := "" // the name that the credentials are for, if it is not the registry's
+	mirror := "" // the image's name at the mirror that the credentials are for; "" for the registry
 	compare := func(cred credentials.Credential, err error) bool {
 		switch {
 		case err != nil:
@@ -187,7 +188,7 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 	}
 	t.candidates.podCandidates(ctx, t.ref, compare)
 	if mirrors := c.config.mirrorKeys(ctx, t); mirrors != nil && !found.granted {
-		for _, name := range mirrors.names { // a mirror may have let the Pod in
+		for _, name := range mirrors.names { // the image may have been pulled with a credential for a mirror
 			mirror = name.Name()
 			mirrors.ofPod(ctx, name, compare)
 		}
@@ -195,9 +196,9 @@ func (c *accessChecker) matchSecrets(ctx context.Context, t *task, held records.
 	return found
 }
 
-// renewal returns what the record should learn: another Secret of the same content, or
-// the same Secret's new content. It is nil for a full record, which is left as it is, and
-// for one that knows the Secret with this content already.
+// renewal returns what the record should learn: another Secret of the same content, or the
+// same Secret's new content. It returns nil if the record has the Secret with this content
+// already. A full record learns nothing: for it renewal returns nil too.
 func (c *accessChecker) renewal(held records.Access, cred credentials.Credential, mirror string) *records.SecretID {
 	if c.reader != nil {
 		return nil
@@ -212,7 +213,7 @@ func (c *accessChecker) renewal(held records.Access, cred credentials.Credential
 	return &s
 }
 
-// renew writes the renewal of found into the record of the image.
+// renew writes found.access.renewal into the record of the image.
 func (c *accessChecker) renew(ctx context.Context, t *task, found storeAnswer) {
 	err := within(ctx, func() error {
 		return c.config.Records.Grant(ctx, c.recordID(t, found.image), c.name(t), records.Access{Secrets: []records.SecretID{*found.access.renewal}})
@@ -237,8 +238,8 @@ func accountOf(pod credentials.Pod) credentials.ServiceAccount {
 	return account
 }
 
-// within calls fn, which may ignore the end of its context, and returns its error or the
-// cause of the end of ctx.
+// within calls fn and returns its error. fn may ignore the end of its context: within then
+// returns the cause of the end of ctx soon after that end, and without fn.
 func within(ctx context.Context, fn func() error) error {
 	err, ok := await.Call(ctx, fn)
 	if !ok {
@@ -247,7 +248,7 @@ func within(ctx context.Context, fn func() error) error {
 	return err
 }
 
-// accessBy returns which Pods may use an image that was pulled with this candidate.
+// accessBy returns which Pods may use an image that was pulled with the candidate c.
 func accessBy(c candidate) records.Access {
 	account := c.cred.Origin.ServiceAccount
 	switch {
@@ -276,9 +277,9 @@ func (c *accessChecker) name(t *task) string {
 }
 
 // grant adds access to the image's record. The record of the default handler gets the name
-// too, without access. So an image that was pulled for one handler does not look preloaded
-// to the Pods of another one, if the Runtime has one store for all handlers, as containerd
-// has.
+// too, without access. A Runtime can have one store for all handlers, as containerd has.
+// Without that name, an image that was pulled for one handler would look preloaded to the
+// Pods of another handler.
 func (c *accessChecker) grant(ctx context.Context, t *task, img Image, access records.Access) error {
 	id := c.recordID(t, img)
 	if id != img.id() {

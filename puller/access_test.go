@@ -92,7 +92,7 @@ func TestANoteStaysIfTheRecordCannotBeWritten(t *testing.T) {
 
 	require.NoError(t, os.RemoveAll(filepath.Join(dir, intentsDir)))
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/b:1"})
-	assert.ErrorContains(t, err, "ErrImagePull: the records cannot note that the pull begins: records: ")
+	assert.ErrorContains(t, err, "ErrImagePull: the records cannot note that the pull starts: records: ")
 	assert.NotContains(t, err.Error(), dir, "the path of the records is left out")
 	w.runtime.took()
 	_, err = w.Pull(t.Context(), Request{Image: "a.example/a:1", Policy: "Never"})
@@ -172,7 +172,7 @@ func TestFaultyRecordsGrantNoAccess(t *testing.T) {
 	t.Run("the note cannot be written", func(t *testing.T) {
 		w := newWorld(t, Config{Records: &scriptedRecords{intend: errors.New("disk full")}})
 		_, err := w.Pull(t.Context(), Request{Image: "a.example/a:1"})
-		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: the records cannot note that the pull begins: disk full`)
+		assert.EqualError(t, err, `image "a.example/a:1": ErrImagePull: the records cannot note that the pull starts: disk full`)
 		assert.Equal(t, []string{"inspect a.example/a:1"}, w.runtime.took(), "nothing is pulled")
 	})
 	t.Run("the record cannot be written", func(t *testing.T) {

@@ -12,42 +12,46 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// An AccessCheck is what the records say about an image that is present, and what follows
-// for the Pod. It names Secrets and service accounts, and has no secret.
+// An AccessCheck has what Config.Records say about a present image, and whether the Pod
+// may therefore use it. It names Secrets and service accounts, but it holds no password
+// and no token.
 type AccessCheck struct {
 	// Verify is the policy that says whether a Pod must show that it may use the image.
 	Verify pullpolicy.VerificationPolicy `json:"verify"`
-	// Pulled reports whether the records know of a pull of the image. An image that no pull
-	// brought, as far as they know, is preloaded.
+	// Pulled reports whether the records know of a pull that brought the image. If they know
+	// of none, the image is preloaded.
 	Pulled bool `json:"pulled"`
 	// ID is the ID of the image, under which its record is kept.
 	ID string `json:"id"`
-	// Name is the name for which the record is asked.
+	// Name is the name of the image under which the record is searched for access.
 	Name string `json:"name"`
 	// Recorded reports whether there is a record of the image.
 	Recorded bool `json:"recorded"`
 	// Updated is when the record was last written.
 	Updated time.Time `json:"updated,omitzero"`
-	// Names are the names that the record has, at most 100.
+	// Names are the names of the image in the record, sorted, at most 100.
 	Names []string `json:"names,omitempty"`
-	// Everybody, Secrets and ServiceAccounts are whom the record lets use the image under
-	// Name. Secrets and accounts are written as namespace/name (uid).
+	// Everybody says that the record lets every Pod use the image under Name. Secrets and
+	// ServiceAccounts are those whose Pods may use it. They are written as namespace/name
+	// (uid).
 	Everybody       bool     `json:"everybody,omitempty"`
 	Secrets         []string `json:"secrets,omitempty"`
 	ServiceAccounts []string `json:"serviceAccounts,omitempty"`
-	// Matched is the Secret or the service account of the Pod that lets it use the image;
-	// "" if there is none, or if none is needed.
+	// Matched is the Secret or the service account of the Pod that lets the Pod use the
+	// image. It is "" if the Pod has no such Secret or account, or needs none.
 	Matched string `json:"matched,omitempty"`
-	// Error is why the records could not be read; "" if they could.
+	// Error says why the records could not be read; "" if they were read.
 	Error string `json:"error,omitempty"`
-	// Change says what would let the Pod use the image; "" if it may use it.
+	// Change says what would let the Pod use the image: one or several ways, with "; "
+	// between them. It is "" if the Pod may use the image.
 	Change string `json:"change,omitempty"`
 }
 
-// maxNames is how many names of a record an AccessCheck has.
+// maxNames is how many names of a record an AccessCheck lists at most.
 const maxNames = 100
 
-// setRecord notes the record of the image. held is what it has for the name.
+// setRecord sets the fields that come from the record of the image. held is the access
+// that the record has for a.Name.
 func (a *AccessCheck) setRecord(rec records.Record, known bool, held records.Access) {
 	a.Pulled = known
 	a.Recorded = rec.ID != "" || len(rec.Names) > 0
@@ -68,7 +72,7 @@ func (a *AccessCheck) setRecord(rec records.Record, known bool, held records.Acc
 
 func accountText(s credentials.ServiceAccount) string { return objectText(s.Namespace, s.Name, s.UID) }
 
-// objectText names an object of a cluster.
+// objectText returns the text for an object of a cluster: namespace/name (uid).
 func objectText(namespace, name, uid string) string {
 	text := namespace + "/" + name
 	if uid != "" {
@@ -77,7 +81,8 @@ func objectText(namespace, name, uid string) string {
 	return redact.Cut(redact.Text(text), maxName)
 }
 
-// finish sets what follows from the answer.
+// finish sets Change, if the answer does not let the Pod use the image, and removes what
+// must not be printed.
 func (a *AccessCheck) finish(t *task, answer accessAnswer) *AccessCheck {
 	a.Name, a.ID = redact.Text(a.Name), redact.Text(a.ID)
 	if answer.granted {
@@ -105,7 +110,7 @@ func (a *AccessCheck) finish(t *task, answer accessAnswer) *AccessCheck {
 	return a
 }
 
-// text writes the lines of Decision.String about the records.
+// text writes the lines about the records for Decision.String.
 func (a *AccessCheck) text(b *lines) {
 	if a == nil {
 		return
@@ -160,7 +165,8 @@ func (a *AccessCheck) text(b *lines) {
 	}
 }
 
-// orNone lists the first texts of a list.
+// orNone returns the first five texts of a list, and the number of the others; "none" for
+// an empty list.
 func orNone(texts []string) string {
 	const few = 5
 	if len(texts) == 0 {

@@ -29,9 +29,9 @@ func kubeletWorld(t *testing.T, dir string, verify pullpolicy.VerificationPolicy
 	return w
 }
 
-// TestExplainByTheKubeletsRecords: the decision says which record, which secret and which policy
-// count, and what would change it.
-func TestExplainByTheKubeletsRecords(t *testing.T) {
+// The Decision names the record, the secret and the policy that count, and what would
+// change the answer.
+func TestExplainReadsTheKubeletsRecords(t *testing.T) {
 	regcred := credentials.Credential{
 		Username: "robot", Password: credentials.Conceal("<correct> horse"), Email: "robot@example.test",
 		Origin: credentials.Origin{Kind: credentials.KindSecret, Namespace: "web", Name: "regcred", UID: "7", Key: "registry.example"},
@@ -103,8 +103,8 @@ func TestExplainByTheKubeletsRecords(t *testing.T) {
 	}
 }
 
-// TestPullWithTheKubeletsRecordsIsRefused: a pull would have to be noted, and the notes are the
-// kubelet's.
+// A pull would have to write a note, and only the kubelet may write notes into its
+// records.
 func TestPullWithTheKubeletsRecordsIsRefused(t *testing.T) {
 	w := kubeletWorld(t, ofTheKubelet, pullpolicy.AlwaysVerify, nil)
 	_, err := w.Pull(t.Context(), Request{Image: "registry.example/x:v1"})
@@ -113,9 +113,9 @@ func TestPullWithTheKubeletsRecordsIsRefused(t *testing.T) {
 	assert.ErrorIs(t, w.Sweep(t.Context(), time.Time{}, func(string) bool { return true }), records.ErrReadOnly)
 }
 
-// TestAKubeletsRecordThatCannotBeRead: as in the kubelet, the Pod has to prove that it may use
-// the image, whatever the policy. Other images are not concerned.
-func TestAKubeletsRecordThatCannotBeRead(t *testing.T) {
+// If a record cannot be read, the Pod has to prove that it may use the image, whatever the
+// policy, as in the kubelet. Other images can be used as before.
+func TestAKubeletsRecordThatCannotBeReadRequiresProof(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS(ofTheKubelet)))
 	files, err := filepath.Glob(filepath.Join(dir, "image_manager", "pulled", "sha256-35bdf*"))
@@ -131,7 +131,7 @@ func TestAKubeletsRecordThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestAccessCheckIsForRecordsOnly: without records, and where the store is not asked, there is no check.
+// A Decision has no AccessCheck without records, and if the store is not asked.
 func TestAccessCheckIsForRecordsOnly(t *testing.T) {
 	w := newWorld(t, Config{})
 	w.runtime.store["a.example/a:1"] = "sha256:1"

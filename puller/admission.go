@@ -29,23 +29,24 @@ const (
 
 var errAdmissionTime = fmt.Errorf("the admission check gave no answer within %v: %w", admissionTime, context.DeadlineExceeded)
 
-// An admitter asks Config.Admission, and remembers which images it has admitted. A nil
-// admitter, without Config.Admission, admits all images.
+// An admitter asks Config.Admission about images, and remembers the answers that admit
+// one. A Puller without Config.Admission has a nil admitter, which admits all images.
 type admitter struct {
 	config *Config
-	kept   expiring.Map[admissionKey, string] // who admitted the image
+	kept   expiring.Map[admissionKey, string] // the answers that admit an image, as in Image.AdmittedBy
 	calls  share.Calls[admissionCall, string]
 }
 
-// An admissionKey is what the answer to a question depends on.
+// An admissionKey has all that the answer of Config.Admission depends on.
 type admissionKey struct {
 	name          string        // of the repository
 	top, manifest digest.Digest // of what the name points to, and of the platform's manifest
-	policy        string        // the fingerprint; "" if no answer is remembered
+	policy        string        // the Fingerprint of Config.Admission; "" if its answers are not remembered
 	namespace     string
 }
 
-// An admissionCall is a question that callers can share while it is open.
+// An admissionCall is one question to Config.Admission. Callers with equal questions wait
+// for one answer.
 type admissionCall struct {
 	admissionKey
 	cred credentials.Credential
@@ -59,7 +60,7 @@ func newAdmitter(config *Config) (*admitter, error) {
 		return nil, nil
 	}
 	if _, ok := config.Runtime.(Inspector); !ok {
-		return nil, fmt.Errorf("puller: Config.Admission needs a Runtime that is an Inspector, which asks it before it fetches blobs; a %T is not", config.Runtime)
+		return nil, fmt.Errorf("puller: Config.Admission needs a Runtime that is an Inspector, because an Inspector asks it before it fetches blobs; %T is not an Inspector", config.Runtime)
 	}
 	return &admitter{config: config}, nil
 }
@@ -68,16 +69,19 @@ func (a *admitter) key(t *task, top, manifest digest.Digest) admissionKey {
 	return admissionKey{name: t.ref.Name(), top: top, manifest: manifest, policy: a.config.Admission.Fingerprint(), namespace: t.pod.Namespace}
 }
 
-// fingerprint returns what Config.Admission decides by now, or false if ctx has ended.
-func (a *admitter) fingerprint(ctx context.Context) (string, bool) {
+// fingerprint returns the Fingerprint that Config.Admission has now. ok is false if ctx
+// ended before that was known.
+func (a *admitter) fingerprint(ctx context.Context) (policy string, ok bool) {
 	return await.Call(ctx, a.config.Admission.Fingerprint)
 }
 
-// named reports whether the Runtime has said which image was asked about.
+// named reports whether the Runtime has named the digests of the image. Without them no
+// answer can be remembered.
 func (k admissionKey) named() bool { return k.top != "" && k.manifest != "" }
 
-// admitted returns who has admitted an image, if that is remembered or on record. id is the
-// ID of the image.
+// admitted returns an earlier answer that admits the image with the ID id, as in
+// Image.AdmittedBy. ok is false if the Puller remembers no such answer, and Config.Records
+// have none.
 func (a *admitter) admitted(ctx context.Context, key admissionKey, id string) (by string, ok bool) {
 	if key.policy == "" || !key.named() {
 		return "", false
@@ -101,19 +105,19 @@ func (a *admitter) admitted(ctx context.Context, key admissionKey, id string) (b
 	return by, true
 }
 
-// recordOf returns the record of an answer.
+// recordOf returns the form in which Config.Records keep an answer.
 func (a *admitter) recordOf(key admissionKey, by string) records.Admission {
 	return records.Admission{Name: key.name, Digest: key.top, Policy: key.policy, Namespace: key.namespace, By: by}
 }
 
-// An admitting is an answer that admits an image. Its policy is the fingerprint from before
-// the question, because the check may change meanwhile.
+// An admitting is an answer that admits an image. Its policy is the Fingerprint from
+// before the question, because the check may change before it answers.
 type admitting struct {
 	by, policy string
 }
 
-// ask returns who has admitted the image, and asks Config.Admission if that is not known.
-// The error is one of package checked.
+// ask returns the answer that admits the image. It asks Config.Admission if no earlier
+// answer is known. The error is one of package checked.
 func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (admitting, error) {
 	key := a.key(t, image.Top.Digest, image.Descriptor.Digest)
 	if !key.named() {
@@ -146,7 +150,8 @@ func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (a
 	return admitting{by, key.policy}, nil
 }
 
-// record writes who has admitted the image, if Config.Records can keep that.
+// record writes the answer that admitted img into Config.Records, if these are a
+// records.AdmissionStore and do not have it yet.
 func (a *admitter) record(ctx context.Context, t *task, img Image, policy string) error {
 	if policy == "" {
 		return nil
@@ -169,17 +174,17 @@ func (a *admitter) record(ctx context.Context, t *task, img Image, policy string
 	})
 }
 
-// An admissionOfPull asks about the image of one pull.
+// An admissionOfPull asks Config.Admission about the image of one pull.
 type admissionOfPull struct {
 	admitter *admitter
 	task     *task
 
 	mu       sync.Mutex
-	admitted map[[2]digest.Digest]admitting // by top and manifest
-	policy   string                         // of the image that the pull has brought
+	admitted map[[2]digest.Digest]admitting // by the digests of top and manifest
+	policy   string                         // of the answer for the image that the pull has brought
 }
 
-// ofPull returns what asks about the image of a pull; nil without Config.Admission.
+// ofPull returns the admissionOfPull of a task; nil without Config.Admission.
 func (a *admitter) ofPull(t *task) *admissionOfPull {
 	if a == nil {
 		return nil
@@ -187,7 +192,7 @@ func (a *admitter) ofPull(t *task) *admissionOfPull {
 	return &admissionOfPull{admitter: a, task: t, admitted: map[[2]digest.Digest]admitting{}}
 }
 
-// hook returns the function for Spec.Admit.
+// hook returns the function for Spec.Admit; nil without Config.Admission.
 func (o *admissionOfPull) hook() func(context.Context, content.Admission) error {
 	if o == nil {
 		return nil
@@ -204,8 +209,8 @@ func (o *admissionOfPull) hook() func(context.Context, content.Admission) error 
 	}
 }
 
-// of returns img with who admitted it. If the Runtime has not asked about that image, of
-// asks, with the spec of the pull.
+// of returns img with AdmittedBy set. If the Runtime has not called Spec.Admit for this
+// image, of asks Config.Admission, with the credential of spec.
 func (o *admissionOfPull) of(ctx context.Context, img Image, spec Spec) (Image, error) {
 	if o == nil {
 		return img, nil
@@ -223,7 +228,7 @@ func (o *admissionOfPull) of(ctx context.Context, img Image, spec Spec) (Image, 
 	return img, nil
 }
 
-// record writes who has admitted the image that the pull has brought.
+// record writes the answer that admitted the image of the pull into Config.Records.
 func (o *admissionOfPull) record(ctx context.Context, img Image) error {
 	if o == nil {
 		return nil
@@ -231,7 +236,9 @@ func (o *admissionOfPull) record(ctx context.Context, img Image) error {
 	return o.admitter.record(ctx, o.task, img, o.policy)
 }
 
-// inspect asks about a stored image, with the credential of spec.
+// inspect asks Config.Admission about a stored image, with the credential of spec. Its
+// errors stop the loop over the credentials, unless another credential can change the
+// answer.
 func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (admitting, error) {
 	image, err := a.config.Runtime.(Inspector).Inspect(ctx, spec)
 	if err != nil {
@@ -239,7 +246,7 @@ func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (
 	}
 	if image.Top.Digest != img.Digest || image.Descriptor.Digest != img.Manifest {
 		return admitting{}, credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
-			Err: fmt.Errorf("the store has %s now, and had %s", image.Top.Digest, img.Digest)}))
+			Err: fmt.Errorf("the image changed in the store during the check: it is now %s, and was %s", image.Top.Digest, img.Digest)}))
 	}
 	answer, err := a.ask(ctx, t, image)
 	if err == nil || checked.OtherCredential(err) {
@@ -248,7 +255,8 @@ func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (
 	return admitting{}, credentials.Stop(withSignatureReason(err))
 }
 
-// withSignatureReason adds the kubelet's reason to a refusal.
+// withSignatureReason makes a refusal match ErrSignatureValidation too, the kubelet's
+// reason.
 func withSignatureReason(err error) error {
 	if content.ReasonOf(err) != content.ErrRefused {
 		return err
@@ -256,14 +264,14 @@ func withSignatureReason(err error) error {
 	return &refusal{err}
 }
 
-// A refusal is the refusal of a stored image.
+// A refusal is the error of a stored image that Config.Admission has refused.
 type refusal struct{ err error }
 
 func (r *refusal) Error() string   { return r.err.Error() }
 func (r *refusal) Unwrap() []error { return []error{r.err, ErrSignatureValidation} }
 
-// admitPresent asks about an image that is stored, unless it is known who admitted it. With
-// an outcome that has an error, the image must not be used.
+// admitPresent asks Config.Admission about a stored image, unless an earlier answer admits
+// it. If the outcome has an error, the image must not be used.
 func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
 	a := p.admission
 	type known struct {

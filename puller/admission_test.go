@@ -21,12 +21,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An inspectedRuntime is a fakeRuntime that calls Spec.Admit, unless it forgets to.
+// An inspectedRuntime is a fakeRuntime that is an Inspector. Its Pull calls Spec.Admit,
+// unless forgets is set.
 type inspectedRuntime struct {
 	fakeRuntime
 	forgets  bool
-	moved    bool   // the store has another image by now
-	nameless bool   // it does not say which digests its images have
+	moved    bool   // Inspect finds another image than Status
+	nameless bool   // its images have no digests
 	fetching func() // called after Spec.Admit
 }
 
@@ -87,7 +88,7 @@ func (r *inspectedRuntime) Inspect(_ context.Context, spec Spec) (content.Admiss
 	return a, nil
 }
 
-// A fakeCheck answers by a function, and counts the questions.
+// A fakeCheck answers by a function, and remembers the questions.
 type fakeCheck struct {
 	mu     sync.Mutex
 	print  string
@@ -151,8 +152,8 @@ func ofNamespace(namespace string, policy pullpolicy.Policy) Request {
 	return Request{Image: checkedImage, Policy: policy, Pod: credentials.Pod{Namespace: namespace, Name: "p", UID: namespace}}
 }
 
-// The check is asked once for repository, digest, fingerprint and namespace, under every
-// pull policy.
+// The check is asked once for each repository, digest, fingerprint and namespace, under
+// every pull policy.
 func TestAdmissionIsAskedOnceForEachQuestion(t *testing.T) {
 	p, rt, check := newAdmitting(t, nil)
 	img, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.IfNotPresent))
@@ -183,7 +184,7 @@ func TestAdmissionIsAskedOnceForEachQuestion(t *testing.T) {
 	assert.Contains(t, rt.took(), "read "+checkedImage+" with anonymous")
 }
 
-// An image that is stored, and that no check has seen, is not used as if one had.
+// A stored image that no check has seen is checked before it is used.
 func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.IfNotPresent, pullpolicy.Always} {
 		p, rt, check := newAdmitting(t, nil)
@@ -205,7 +206,7 @@ func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 		check.set("p1", errors.New("unsigned"))
 		img, err := p.Pull(t.Context(), ofNamespace("a", policy))
 		if policy == pullpolicy.Always {
-			assert.ErrorIs(t, err, ErrSignatureValidation, "it is pulled again")
+			assert.ErrorIs(t, err, ErrSignatureValidation, "the next call pulls the image, and asks again")
 			continue
 		}
 		require.NoError(t, err, "%s", policy)
@@ -214,8 +215,8 @@ func TestAPresentImageIsCheckedUnderEveryPolicy(t *testing.T) {
 	}
 }
 
-// The check of a present image gets the Pod's credentials one after another, as long as
-// the registry hides with them what the check needs.
+// The check of a present image gets the Pod's credentials one after another, until the
+// registry shows with one of them what the check needs.
 func TestTheCheckOfAPresentImageTriesTheCredentials(t *testing.T) {
 	p, rt, check := newAdmitting(t, nil)
 	rt.store = map[string]string{checkedImage: "1"}
@@ -264,7 +265,7 @@ func TestACheckThatCannotDecideKeepsTheImageOut(t *testing.T) {
 	}
 }
 
-// A check that never answers, and ignores its context, is given up.
+// A pull does not wait longer than two minutes for a check that ignores its context.
 func TestACheckThatHangsIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, rt, check := newAdmitting(t, nil)
@@ -289,8 +290,9 @@ func TestACheckThatHangsIsGivenUp(t *testing.T) {
 	})
 }
 
-// The answer of a Runtime that forgets to ask is not used before the check was asked.
-func TestARuntimeThatForgetsTheCheckIsChecked(t *testing.T) {
+// If a Runtime does not call Spec.Admit, the Puller asks the check before it returns the
+// image.
+func TestAnImageOfARuntimeThatDoesNotCallAdmitIsChecked(t *testing.T) {
 	p, rt, check := newAdmitting(t, nil)
 	rt.forgets = true
 	img, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
@@ -307,7 +309,7 @@ func TestARuntimeThatForgetsTheCheckIsChecked(t *testing.T) {
 	assert.ErrorIs(t, err, content.ErrCheckFailed, "the store has another image than the one that was pulled")
 }
 
-// Records keep who admitted an image, so the next process does not ask again.
+// Records keep the answers that admit an image, so the next process does not ask again.
 func TestAdmissionsSurviveARestart(t *testing.T) {
 	dir, err := records.Open(t.TempDir())
 	require.NoError(t, err)
@@ -344,7 +346,8 @@ func TestAdmissionsSurviveARestart(t *testing.T) {
 	assert.ErrorIs(t, err, ErrSignatureValidation, "the record is of another policy")
 }
 
-// A check that changes while it is asked has not admitted the image by what it is now.
+// If a check changes while it is asked, its answer counts for the fingerprint from before
+// the question.
 func TestAnAdmissionIsRecordedForThePolicyThatWasAsked(t *testing.T) {
 	for _, present := range []bool{false, true} {
 		dir, err := records.Open(t.TempDir())
@@ -371,9 +374,9 @@ func TestAnAdmissionIsRecordedForThePolicyThatWasAsked(t *testing.T) {
 	}
 }
 
-// A call that begins after what the check decides by has changed does not get the image by
-// the answer to an earlier call. Without a fingerprint that is so for every call.
-func TestPoliciesDoNotShareTheRunOfAPull(t *testing.T) {
+// A call that starts after the fingerprint has changed does not share a pull with an
+// earlier call. Without a fingerprint no calls share a pull.
+func TestCallsUnderDifferentFingerprintsDoNotShareAPull(t *testing.T) {
 	for before, after := range map[string]string{"p1": "p2", "": ""} {
 		p, rt, check := newAdmitting(t, func(c *Config) { c.Parallel = -1 })
 		check.set(before, nil)
@@ -393,8 +396,8 @@ func TestPoliciesDoNotShareTheRunOfAPull(t *testing.T) {
 	}
 }
 
-// An image whose digests are not known is not admitted, because every other such image
-// would be admitted with it.
+// An image without digests is not admitted, because that answer would admit every other
+// image without digests.
 func TestAnImageWithoutDigestsIsNotAdmitted(t *testing.T) {
 	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.Always} {
 		for _, forgets := range []bool{false, true} {
@@ -409,14 +412,15 @@ func TestAnImageWithoutDigestsIsNotAdmitted(t *testing.T) {
 	}
 }
 
-// A stuckCheck never says what it decides by.
+// The Fingerprint of a stuckCheck does not return before stop is closed.
 type stuckCheck struct{ stop chan struct{} }
 
 func (c stuckCheck) Fingerprint() string { <-c.stop; return "p" }
 
 func (stuckCheck) Admit(context.Context, content.Admission) (string, error) { return "", nil }
 
-func TestACheckWithoutAFingerprintInTimeHoldsNobodyUp(t *testing.T) {
+// A call ends with its context, even if Fingerprint does not return.
+func TestACallDoesNotWaitForAFingerprintAfterItsContext(t *testing.T) {
 	for _, policy := range []pullpolicy.Policy{pullpolicy.Never, pullpolicy.Always} {
 		synctest.Test(t, func(t *testing.T) {
 			rt, check := &inspectedRuntime{}, stuckCheck{make(chan struct{})}
@@ -450,7 +454,7 @@ func TestAnAdmissionOnRecordLeavesAPreloadedImagePreloaded(t *testing.T) {
 	}
 }
 
-// Records that fail let nothing in, and their failure keeps nothing out.
+// Records that cannot be read or written admit no image, and they refuse no image.
 func TestFaultyRecordsOfAdmissionsAdmitNothing(t *testing.T) {
 	verify, err := pullpolicy.NewVerification(pullpolicy.NeverVerify)
 	require.NoError(t, err)
@@ -465,8 +469,9 @@ func TestFaultyRecordsOfAdmissionsAdmitNothing(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// Pulls of different namespaces do not share a run, because the check is asked for each.
-func TestNamespacesDoNotShareTheRunOfACheck(t *testing.T) {
+// Pulls for different namespaces are not shared, because the check is asked for each
+// namespace.
+func TestPullsForDifferentNamespacesAreNotSharedUnderACheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _, check := newAdmitting(t, func(c *Config) { c.Parallel = -1 })
 		check.answer = func(_ context.Context, image content.Admission) error {
@@ -490,7 +495,7 @@ func TestNamespacesDoNotShareTheRunOfACheck(t *testing.T) {
 	})
 }
 
-func TestEventsSayWhoAdmittedAnImage(t *testing.T) {
+func TestEventsHaveTheAnswerThatAdmittedTheImage(t *testing.T) {
 	var events []Event
 	p, rt, check := newAdmitting(t, func(c *Config) { c.Events = func(e Event) { events = append(events, e) } })
 	_, err := p.Pull(t.Context(), ofNamespace("a", pullpolicy.Always))
@@ -566,8 +571,8 @@ func TestAdmissionNeedsAnInspector(t *testing.T) {
 	assert.EqualError(t, err, "puller: Config.TrustPresent needs Config.Admission")
 }
 
-// What the check says is one line without secrets, of bounded length.
-func TestWhoAdmittedIsOneShortLine(t *testing.T) {
+// AdmittedBy is one line without secrets, of bounded length.
+func TestAdmittedByIsOneShortLine(t *testing.T) {
 	rt := &inspectedRuntime{}
 	p, err := New(Config{Runtime: rt, Admission: longCheck{}})
 	require.NoError(t, err)

@@ -17,22 +17,23 @@ import (
 // A Result is the result of PullAll for one image.
 type Result struct {
 	Image Image
-	// Present says that the image was in the store already, and the registry was
-	// not asked.
+	// Present says that the image was in the store already, so that the registry was not
+	// asked.
 	Present bool
-	Err     error // an [*Error]; nil if the image is there
+	Err     error // an [*Error]; nil if the image is in the store
 }
 
 // allUnlimited is how many images PullAll pulls at a time when Config.Parallel sets no
 // limit.
 const allUnlimited = 64
 
-// sequenceGrace is how long the loop of PullAll waits for a sequence whose own code
-// blocks.
+// sequenceGrace is how long the loop of PullAll waits at its end for a sequence that
+// blocks in its own code.
 const sequenceGrace = 5 * time.Second
 
 // maxAsleep is how many images of PullAllWait may wait for the end of a back-off window,
-// in addition to those that are pulled, and how many may wait for another image of their Pod.
+// in addition to the images that are pulled. It is also how many images may wait for
+// another image of their Pod.
 const maxAsleep = 256
 
 // allPulls are the pulls of one PullAll.
@@ -41,22 +42,22 @@ type allPulls struct {
 
 	awake, asleep slots         // limit how many images are pulled, and how many wait for a back-off window
 	queued        slots         // limits how many images wait for another image of their Pod
-	pods          keylock.Locks // let one image of a Pod be pulled at a time; by Pod.UID
+	pods          keylock.Locks // by Pod.UID: one image of a Pod is pulled at a time
 
 	feed    *feed
-	results chan requestResult // closed when all pulls that began have ended
-	dropped atomic.Bool        // a request was taken, but its pull did not begin; set before results is closed
+	results chan requestResult // closed when all started pulls have ended
+	dropped atomic.Bool        // a request was taken, but its pull was not started; set before results is closed
 }
 
-// A turn is the right of one image to be pulled: a slot, and its Pod if it has one. It is
-// used by one goroutine.
+// A turn is the right of one image to be pulled. It consists of a slot and, if the request
+// has a Pod, the lock of that Pod. Only one goroutine uses a turn.
 type turn struct {
 	all    *allPulls
 	pod    string // Pod.UID; "" needs no lock
-	unlock func() // of the Pod; nil while the turn does not have it
+	unlock func() // releases the lock of the Pod; nil while the turn does not have the lock
 }
 
-// tryPod takes the Pod if no other image of it is pulled or waits.
+// tryPod takes the lock of the Pod, if no other image of the Pod is pulled or waits.
 func (t *turn) tryPod() (ok bool) {
 	if t.pod == "" {
 		return true
@@ -65,7 +66,7 @@ func (t *turn) tryPod() (ok bool) {
 	return ok
 }
 
-// lockPod takes the Pod, and waits for the images of it that are pulled before.
+// lockPod takes the lock of the Pod. It waits for the images of the Pod that came before.
 func (t *turn) lockPod(ctx context.Context) (err error) {
 	if t.pod != "" {
 		t.unlock, err = t.all.pods.Lock(ctx, t.pod)
@@ -80,7 +81,8 @@ func (t *turn) unlockPod() {
 	}
 }
 
-// acquireSlot takes a slot for a turn that has its Pod. After an error, it has neither.
+// acquireSlot takes a slot for a turn that has the lock of its Pod. After an error, the
+// turn has neither slot nor lock.
 func (t *turn) acquireSlot(ctx context.Context) error {
 	err := t.all.awake.acquire(ctx)
 	if err != nil {
@@ -136,7 +138,8 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 		stopPulls()
 		all.feed.wait(await.Grace)
 		panicked = cmp.Or(panicked, all.feed.panic())
-		// A sequence that ends itself because ctx has ended looks complete.
+		// A sequence that ends by itself because ctx has ended looks complete, so yielded counts
+		// too.
 		if panicked == nil && (all.dropped.Load() || !yielded || !all.feed.complete()) {
 			rest := &Error{Reason: ErrImagePull, Err: fmt.Errorf("the remaining images were not started: %w", err)}
 			yield(Request{}, Result{Err: rest})
@@ -147,8 +150,8 @@ func (all *allPulls) run(ctx context.Context, reqs iter.Seq[Request], yield func
 	panicked.Raise()
 }
 
-// begin starts a pull for each request when there is room for it. The caller must receive
-// from results until that is closed.
+// begin starts a pull for each request as soon as it gets its turn. The caller must
+// receive from results until begin closes that channel.
 func (all *allPulls) begin(ctx context.Context) {
 	defer close(all.results)
 	var pulls sync.WaitGroup
@@ -183,7 +186,7 @@ func (all *allPulls) begin(ctx context.Context) {
 	}
 }
 
-// pullInTurn pulls one image in its turn, and sends the result.
+// pullInTurn pulls one image that has its turn, and sends the result.
 func (all *allPulls) pullInTurn(ctx context.Context, req Request, t *turn) {
 	r := requestResult{req: req}
 	panics.Catch(func() { r.Result = all.pullOne(ctx, req, t) }, func(panicked *panics.Error) {
@@ -202,7 +205,7 @@ func (all *allPulls) pullOne(ctx context.Context, req Request, t *turn) Result {
 	return Result{Image: img, Present: o.present, Err: err}
 }
 
-// sleep releases the image's slot and its Pod, sleeps, and waits for both again.
+// sleep gives up the turn, sleeps, and waits until the image has its turn again.
 func (t *turn) sleep(ctx context.Context, d time.Duration) error {
 	until := time.Now().Add(d)
 	// If too many images sleep already, this image keeps its turn.
@@ -213,14 +216,14 @@ func (t *turn) sleep(ctx context.Context, d time.Duration) error {
 	t.unlockPod()
 	err := sleep(ctx, time.Until(until))
 	t.all.asleep.release()
-	// Both waits end, because each pull ends. The Pod comes first, so that no image waits for
-	// its Pod with a slot.
+	// Both waits end, because each pull ends. The lock of the Pod is taken first, so that no
+	// image holds a slot while it waits for its Pod.
 	always := context.WithoutCancel(ctx)
 	return cmp.Or(err, t.lockPod(always), t.all.awake.acquire(always))
 }
 
-// A feed takes requests from a sequence, which runs in a separate goroutine. If the
-// sequence blocks, the pulls under way go on.
+// A feed takes requests from a sequence, which runs in a separate goroutine. While the
+// sequence blocks, the running pulls go on.
 type feed struct {
 	next chan Request
 	done chan struct{} // closed when the sequence has returned
@@ -253,7 +256,7 @@ func newFeed(ctx context.Context, reqs iter.Seq[Request]) *feed {
 	return f
 }
 
-// take returns the next request; ok is false if there is none, or ctx has ended.
+// take returns the next request. ok is false if the sequence has ended or ctx has ended.
 func (f *feed) take(ctx context.Context) (req Request, ok bool) {
 	if ctx.Err() != nil {
 		return Request{}, false
@@ -277,7 +280,7 @@ func (f *feed) wait(limit time.Duration) {
 	}
 }
 
-// panic returns the panic with which the sequence ended, if it did.
+// panic returns the panic that ended the sequence; nil if the sequence has not panicked.
 func (f *feed) panic() *panics.Error {
 	select {
 	case <-f.done:
@@ -287,7 +290,7 @@ func (f *feed) panic() *panics.Error {
 	}
 }
 
-// complete reports whether the sequence came to its own end.
+// complete reports whether the sequence has ended without a refused request.
 func (f *feed) complete() bool {
 	select {
 	case <-f.done:

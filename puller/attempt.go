@@ -16,8 +16,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A pullKey is what two pulls must have in common to share one run. Pulls with equal keys
-// would try the same candidates.
+// A pullKey has all that two calls must have in common to share one pull. Pulls with equal
+// keys would try the same candidates.
 type pullKey struct {
 	ref      reference.Reference
 	written  string // under Kubelet.NameAsWritten only
@@ -25,17 +25,17 @@ type pullKey struct {
 	handler  string
 	secrets  fingerprint
 	admitFor string // the Pod's namespace, under Config.Admission only
-	admitBy  string // the fingerprint of Config.Admission when the call began
-	call     uint64 // the number of a call that shares its run with no other
+	admitBy  string // the Fingerprint of Config.Admission when the call started
+	call     uint64 // the number of a call that shares its pull with no other call; otherwise 0
 }
 
-// A sharedPull is one pull that runs for all calls that wait for it.
+// A sharedPull is one pull for all calls that wait for it.
 type sharedPull struct {
-	task      *task         // of the call that began it
+	task      *task         // of the call that started the pull
 	mirrors   *mirrorKeys   // of that call
 	secrets   *fingerprint  // of that call; nil if there is none
-	announced chan struct{} // closed when that call's first event was sent
-	result    pullResult    // set when the run is done
+	announced chan struct{} // closed when that call has sent its first event
+	result    pullResult    // set before the run is done
 }
 
 type pullRun = share.Run[pullKey, *waiter, *sharedPull]
@@ -45,7 +45,7 @@ type pullResult struct {
 	image    Image
 	accepted candidate     // the candidate that opened the image
 	took     time.Duration // without the time in the queue
-	// err is the error of the call that began the pull. Its RetryAfter is how long the
+	// err is the error of the call that started the pull. Its RetryAfter is for how long the
 	// registry asked every client to wait.
 	err *Error
 }
@@ -53,10 +53,10 @@ type pullResult struct {
 // A waiter is one call that waits for a shared pull.
 type waiter struct {
 	task   *task
-	shared bool // another call began the pull
+	shared bool // another call started the pull
 
 	mu      sync.Mutex
-	listens bool   // gets events: from its Pulling event until it leaves
+	listens bool   // the call gets events: from its Pulling event until it leaves
 	err     *Error // of the pull, for this call; set before the run is done
 }
 
@@ -139,7 +139,7 @@ func (p *Puller) pullKey(ctx context.Context, t *task, secrets *fingerprint) (ke
 			return key, false
 		}
 		if key.admitFor = t.pod.Namespace; key.admitBy == "" {
-			key.call = t.call // the answer to another call is not one to this call
+			key.call = t.call // answers of Config.Admission are not remembered, so each call asks for itself
 		}
 	}
 	if secrets == nil {
@@ -150,9 +150,9 @@ func (p *Puller) pullKey(ctx context.Context, t *task, secrets *fingerprint) (ke
 	return key, true
 }
 
-// announce sends the call's Pulling event. The pull begins after the event of the call
-// that began it, so that this event comes before all others. If Config.Events panics, the
-// pull begins nevertheless, because other calls may wait for it.
+// announce sends the call's Pulling event. The pull runs only after the first call has
+// sent that event, so that this event comes before all others. If Config.Events panics,
+// the pull still runs, because other calls may wait for it.
 func (p *Puller) announce(run *pullRun, w *waiter) {
 	if !w.shared {
 		defer close(run.Value.announced)
@@ -161,8 +161,8 @@ func (p *Puller) announce(run *pullRun, w *waiter) {
 	w.setListens(true)
 }
 
-// leave takes w out of the run. The last call to leave cancels the pull, and waits a
-// moment for it to stop.
+// leave takes w out of the run. If w was the last call of the run, leave cancels the pull
+// and waits a moment until it has stopped.
 func (p *Puller) leave(run *pullRun, w *waiter) {
 	w.setListens(false)
 	if run.Leave(w) {
@@ -171,7 +171,7 @@ func (p *Puller) leave(run *pullRun, w *waiter) {
 }
 
 // attempt waits for its turn and makes one attempt. It writes the result into the records
-// even when all calls have left, because the image is in the store.
+// even if all calls have left, because the image is in the store.
 func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	t := run.Value.task
 	if err := p.slots.acquire(ctx); err != nil {
@@ -184,7 +184,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	start := time.Now()
 	note, err := p.access.begin(ctx, t)
 	if err != nil {
-		return pullResult{err: t.fail(ErrImagePull, fmt.Errorf("the records cannot note that the pull begins: %w", err))}
+		return pullResult{err: t.fail(ErrImagePull, fmt.Errorf("the records cannot note that the pull starts: %w", err))}
 	}
 	defer note.close()
 	spec := t.spec()
@@ -213,9 +213,9 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 	return r
 }
 
-// countForBackoff counts the result of a pull for the calls that still wait for it:
-// once for each key, however many calls have that key, and before any of them learns the
-// result.
+// countForBackoff counts the result of a pull for the calls that still wait for it. It
+// counts once for each key, however many calls have that key, and before these calls get
+// the result.
 func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
 	result, secrets := pull.result, pull.secrets
 	if result.err != nil && len(result.err.Attempts) == 0 {
@@ -240,9 +240,10 @@ func (p *Puller) countForBackoff(pull *sharedPull, waiters []*waiter) {
 	}
 }
 
-// tryEach calls ask with one candidate after another until one is accepted, and returns
-// that candidate, or the one that a mirror accepted in its place. report is called for each attempt that failed and for each source that
-// gave no credential.
+// tryEach calls ask with one candidate after another, until one call succeeds. accepted is
+// the candidate of that call, or the candidate that a mirror accepted during that call.
+// tryEach calls report for each attempt that failed and for each source that gave no
+// credential.
 func tryEach[T any](ctx context.Context, p *Puller, t *task, mirrors *mirrorKeys, spec Spec, ask func(context.Context, Spec) (T, error), report func(credentials.Attempt)) (got T, accepted candidate, err error) {
 	loop := &candidateLoop{candidates: t.candidates, report: report}
 	got, err = credentials.Each(ctx, loop, t.ref, func(ctx context.Context, cred credentials.Credential) (T, error) {
@@ -270,12 +271,13 @@ func tryEach[T any](ctx context.Context, p *Puller, t *task, mirrors *mirrorKeys
 	return got, accepted, err
 }
 
-// unstoppable hides from credentials.Each that an error would stop it.
+// An unstoppable is an error that credentials.Each does not stop at. It hides what err
+// wraps.
 type unstoppable struct{ err error }
 
 func (u *unstoppable) Error() string { return u.err.Error() }
 
-// attemptsError turns the error of tryEach into the error of a call. Its RetryAfter is
+// attemptsError returns the error of a call for an error of tryEach. Its RetryAfter is for
 // how long the registry asked every client to wait.
 func (p *Puller) attemptsError(t *task, err error) *Error {
 	var all *credentials.AttemptsError
@@ -303,9 +305,9 @@ func (p *Puller) attemptsError(t *task, err error) *Error {
 	return e
 }
 
-// reasonOfAttempts names a failure by the gravest of its answers, because a wrong
-// signature is wrong whatever the credential. With fromText the reason counts only if
-// all attempts gave the same answer.
+// reasonOfAttempts returns the reason of the gravest answer, because a signature that is
+// wrong for one credential is wrong for all. With fromText a reason counts only if all
+// attempts gave the same answer.
 func reasonOfAttempts(attempts []credentials.Attempt, fromText bool) Reason {
 	for _, reason := range []Reason{ErrSignatureValidation, ErrRegistryUnavailable} {
 		n := 0

@@ -118,7 +118,7 @@ func TestTheLastCallToLeaveEndsThePull(t *testing.T) {
 		assert.True(t, ended, "the Runtime has stopped before Pull returns")
 		assert.Equal(t, 1020*time.Millisecond, time.Since(begin))
 		events := w.took()
-		require.Len(t, events, 2, "one when the pull begins, one when it ends")
+		require.Len(t, events, 2, "one when the pull starts, one when it ends")
 		assert.Equal(t, `Failed to pull image "a.example/a:1": context deadline exceeded`, events[1].Message)
 
 		// A Runtime that does not stop does not hold up the caller, but keeps its slot.

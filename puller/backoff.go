@@ -46,8 +46,9 @@ type backoffWindows struct {
 // streak.
 type lastFailure struct {
 	err *Error
-	// failed are the fingerprints of the secrets that failed in this streak. Each
-	// fingerprint lets one attempt through, so two that take turns end no back-off.
+	// failed has the fingerprints of the secrets that failed in this streak. Each new
+	// fingerprint lets one attempt through. So secrets that are replaced by each other again
+	// and again do not end a back-off.
 	failed []fingerprint
 }
 
@@ -60,7 +61,8 @@ const (
 	maxDelay     = 5 * time.Minute
 )
 
-// newBackoffWindows also sets config.Backoff's delays to their defaults where they are zero.
+// newBackoffWindows returns the windows for config. It also sets the delays of
+// config.Backoff that are zero to their defaults.
 func newBackoffWindows(config *Config) (*backoffWindows, error) {
 	config.Backoff.Initial = cmp.Or(config.Backoff.Initial, initialDelay)
 	config.Backoff.Max = cmp.Or(config.Backoff.Max, maxDelay)
@@ -80,15 +82,15 @@ func newBackoffWindows(config *Config) (*backoffWindows, error) {
 // A backoffState says whether an image may be tried now, and why not.
 type backoffState struct {
 	backoff.State
-	wait     time.Duration // until the window ends; 0: it is not in a window
-	previous *Error        // the failure that the window lasts for; may be nil
+	wait     time.Duration // until the window ends; 0 outside a window
+	previous *Error        // the failure that started the window; may be nil
 	repaired bool          // a try is allowed in the window, because the secrets are new
 }
 
 func (s backoffState) mayTry() bool { return s.wait <= 0 || s.repaired }
 
-// state returns the state of key for a request whose secrets have the given
-// fingerprint; nil if they have none.
+// state returns the state of key for a request. secrets is the fingerprint of its secrets;
+// nil if they have none.
 func (w *backoffWindows) state(key backoffKey, secrets *fingerprint) backoffState {
 	s := backoffState{State: w.delays.State(key), wait: w.delays.Wait(key)}
 	last, ok := w.last.Get(key)
@@ -101,8 +103,8 @@ func (w *backoffWindows) state(key backoffKey, secrets *fingerprint) backoffStat
 	return s
 }
 
-// fail counts a failure and returns how long the window lasts. after is how long the
-// registry asked every client to wait.
+// fail counts a failure and returns for how long the window lasts. after is for how long
+// the registry asked every client to wait.
 func (w *backoffWindows) fail(key backoffKey, secrets *fingerprint, err *Error, after time.Duration) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -127,7 +129,7 @@ func (w *backoffWindows) succeed(key backoffKey) {
 	w.last.Delete(key)
 }
 
-// newBackoffKey returns the key of an image as written, for the Pod with the given UID.
+// newBackoffKey returns the key of a task. asWritten is Kubelet.NameAsWritten.
 func newBackoffKey(t *task, asWritten bool) backoffKey {
 	uid := strings.Clone(t.pod.UID) // the key outlasts the request
 	if asWritten {

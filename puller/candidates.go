@@ -21,7 +21,7 @@ type candidates struct {
 
 	namespace      string // of the Pod
 	keepDuplicates bool   // Kubelet.KeepDuplicates
-	nodeIsShared   bool   // the node's keyring gives the same answers for every Pod
+	nodeIsShared   bool   // the node's keyring yields the same for every Pod
 }
 
 // A candidate is a credential to try, or the error of a source that gave none.
@@ -30,7 +30,7 @@ type candidate struct {
 	cred   credentials.Credential
 	err    error
 	mirror string // the image's name at the mirror that accepted it; "" for the registry
-	// unconfirmed says that neither the registry nor a mirror has accepted it.
+	// unconfirmed says that neither the registry nor a mirror has accepted the credential.
 	unconfirmed bool
 }
 
@@ -55,8 +55,8 @@ func forPod(ring credentials.Keyring, pod credentials.Pod) credentials.Keyring {
 }
 
 // all yields the candidates in the order in which they are tried. A credential that both
-// keyrings have is tried once. Equal credentials within one keyring are left to that
-// keyring.
+// keyrings have is tried once. It does not compare the credentials of one keyring with
+// each other, because keyrings do that themselves.
 func (c *candidates) all(ctx context.Context, ref reference.Reference, yield func(candidate) bool) {
 	var ofPod []credentials.Credential
 	more := true
@@ -80,8 +80,8 @@ func (c *candidates) all(ctx context.Context, ref reference.Reference, yield fun
 	}
 }
 
-// podCandidates yields the candidates of the request's keyring. Secrets of another namespace
-// than the Pod's are errors.
+// podCandidates yields the candidates of the request's keyring. For a Secret of another
+// namespace than the Pod's it yields an error.
 func (c *candidates) podCandidates(ctx context.Context, ref reference.Reference, yield func(credentials.Credential, error) bool) {
 	if c.pod == nil {
 		return
@@ -103,15 +103,15 @@ func (c *candidates) ofPodOnly() *candidates {
 	return &pod
 }
 
-// A ForeignSecretError says that a pull secret belongs to another namespace than
-// the Pod, which Kubernetes does not allow. The secret was not used.
+// A ForeignSecretError says that a pull secret belongs to another namespace than the Pod.
+// Kubernetes does not allow that, so the secret was not used.
 type ForeignSecretError struct {
 	Origin    credentials.Origin
 	Namespace string // of the Pod
 }
 
-// Error names the Pod's namespace. The Secret is named by the list of attempts that
-// the error is in.
+// Error returns a text with the Pod's namespace. It does not name the Secret, because the
+// list of attempts that has the error names it.
 func (e *ForeignSecretError) Error() string {
 	return fmt.Sprintf("the Secret is of another namespace than the Pod, which is in %s", quote(e.Namespace))
 }
@@ -125,8 +125,8 @@ func (c *candidates) foreign(o credentials.Origin) error {
 	return &ForeignSecretError{Origin: o, Namespace: c.namespace}
 }
 
-// knownForeign returns the error of the first secret that foreign refuses, as far as it
-// is known without a look-up.
+// knownForeign returns the error of the first secret that foreign refuses. It makes no
+// look-up, so it does not see what only a look-up shows.
 func (c *candidates) knownForeign(ref reference.Reference) error {
 	explainer, ok := c.pod.(credentials.Explainer)
 	if !ok || c.namespace == "" {
@@ -140,11 +140,11 @@ func (c *candidates) knownForeign(ref reference.Reference) error {
 	return nil
 }
 
-// A fingerprint stands for what a request can try, as far as that is known before a
-// helper or a plugin has run.
+// A fingerprint identifies the credentials that a request can try, as far as they are
+// known before a helper or a plugin runs.
 type fingerprint struct {
 	pod, node uint64
-	namespace string // of the Pod, where it decides which secrets are refused
+	namespace string // of the Pod, if it decides which secrets are refused
 	mirrors   uint64 // of the candidates for the image's names at mirrors; see mirrorKeys
 }
 
@@ -183,9 +183,10 @@ func keyringFingerprint(k credentials.Keyring, ref reference.Reference) (sum uin
 	return 0, false
 }
 
-// problems lists what the request's keyring could not use, such as malformed secrets, as
-// far as it can concern ref; for the zero Reference, all of it. An entry that is used in
-// spite of a warning, such as a file that other users can read, is not a problem.
+// problems lists the entries that the request's keyring could not use and that can concern
+// ref, such as malformed secrets. For the zero Reference it lists all entries that could
+// not be used. An entry that is used in spite of a warning, such as a file that other
+// users can read, is not a problem.
 func (c *candidates) problems(ref reference.Reference) []credentials.Attempt {
 	explainer, ok := c.pod.(credentials.Explainer)
 	if !ok {
@@ -209,8 +210,8 @@ func (c *candidates) problems(ref reference.Reference) []credentials.Attempt {
 	return out
 }
 
-// knownFault returns the first error of the request's secrets that is known without a
-// look-up.
+// knownFault returns the first error of the request's secrets, as far as it is known
+// without a look-up.
 func (c *candidates) knownFault(ref reference.Reference) error {
 	for _, a := range c.problems(reference.Reference{}) {
 		return fmt.Errorf("%v: %w", a.Origin, a.Err)
@@ -234,9 +235,10 @@ func (c *candidates) fault(ctx context.Context, ref reference.Reference) error {
 // maxHints is the number of hints in an error, which may be kept for a long time.
 const maxHints = 100
 
-// hints lists the notes of the keyrings that may explain why no credential helped with
-// ref, and that are not among the attempts: Secrets that give no credential, helpers that
-// were not asked, entries of the node that were left out, logins that look mistyped.
+// hints lists the notes of the keyrings that name a possible cause why no credential
+// helped for ref: Secrets that give no credential, helpers that were not asked, entries of
+// the node that were left out, and logins that look mistyped. It leaves out the notes that
+// are attempts.
 func (c *candidates) hints(ref reference.Reference) []error {
 	var hints []error
 	for i, ring := range []credentials.Keyring{c.pod, c.node} {
@@ -256,16 +258,16 @@ func (c *candidates) hints(ref reference.Reference) []error {
 }
 
 // A candidateLoop is the keyring that credentials.Each goes through. It knows from which
-// keyring the candidate being tried comes. It reports a source that gave no credential at
-// once, while Each reports it only after all candidates have failed.
+// keyring the current candidate comes. It reports a source that gave no credential at
+// once. Each reports such a source only after all candidates have failed.
 type candidateLoop struct {
 	*candidates
 	report func(credentials.Attempt)
-	ofPod  bool // of the candidate being tried
+	ofPod  bool // of the current candidate
 
 	mu    sync.Mutex
 	next  func() (candidate, bool) // nil outside a look-up
-	ahead []candidate              // looked up by last, to be tried next
+	ahead []candidate              // found by last; they are tried next
 }
 
 // Lookup implements credentials.Keyring.
@@ -280,7 +282,7 @@ func (l *candidateLoop) Lookup(ctx context.Context, ref reference.Reference) ite
 		defer l.begin(nil)
 		for {
 			found, ok := l.take()
-			l.ofPod = found.ofPod // false for the anonymous try that may follow the last one
+			l.ofPod = found.ofPod // false for the anonymous try that may follow the last candidate
 			if !ok {
 				return
 			}
@@ -312,8 +314,8 @@ func (l *candidateLoop) take() (candidate, bool) {
 	return l.next()
 }
 
-// last implements Spec.Last: it reports whether no other credential follows the one
-// being tried. It looks the next one up, as Each would do after a refusal.
+// last implements Spec.Last: it reports whether no other credential follows the current
+// candidate. It looks up the next candidate, as Each would do after a refusal.
 func (l *candidateLoop) last() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -14,15 +14,15 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Reason says why a pull did not succeed, spelled as in a container status.
-// Reasons are errors themselves, so that errors.Is(err, puller.ErrImagePullBackOff) works.
+// A Reason says why a pull did not succeed, spelled as in a container status. A Reason is
+// itself an error, so that errors.Is(err, puller.ErrImagePullBackOff) works.
 type Reason string
 
 // Error returns the reason's name.
 func (r Reason) Error() string { return string(r) }
 
 // Verdict returns how far an attempt got if it ended with this reason; see [Error]. It
-// returns "" for a reason that does not say how far.
+// returns "" for a reason that does not say how far the attempt got.
 func (r Reason) Verdict() credentials.Verdict {
 	switch r {
 	case ErrRegistryUnavailable:
@@ -44,9 +44,9 @@ const (
 	ErrSignatureValidation Reason = "SignatureValidationFailed"
 )
 
-// A RetryError is what a Runtime's error wraps when the registry asked every client to
-// wait. Then no other credential is tried, and the back-off lasts at least After. An
-// After of more than a day counts as a day.
+// A RetryError says that the registry asked every client to wait. A Runtime returns an
+// error that wraps it. Then no other credential is tried, and the back-off lasts at least
+// After. An After of more than a day counts as a day.
 type RetryError struct {
 	After time.Duration
 	Err   error
@@ -71,38 +71,38 @@ func (e *RetryError) Verdict() credentials.Verdict { return credentials.VerdictU
 // mistyped header could block an image until the process ends.
 const maxRetryAfter = 24 * time.Hour
 
-// An Error says why there is no image. It does not change after it is returned.
+// An Error says why a call of a Puller returned no image. It does not change after it is
+// returned.
 //
-// A pull that tried several credentials has one verdict: the answer to the credential
-// that got furthest. errors.Is, content.ReasonOf and credentials.VerdictOf return it, by
-// the order that credentials.AttemptsError documents. After 401 for a stale credential
-// and 404 for a valid one the image does not exist: the error is an fs.ErrNotExist and
-// not an fs.ErrPermission. A failed connection, 429 and 5xx take precedence over all
-// other answers, because a later pull may work. Attempts and Answers list all answers.
-// The verdict is "" if the registry was not asked. The verdict of a back-off is that of
-// Previous.
+// A pull that tried several credentials has one verdict: the answer to the credential that
+// got furthest, in the order that credentials.AttemptsError documents. errors.Is,
+// content.ReasonOf and credentials.VerdictOf go by this verdict. After 401 for a stale
+// credential and 404 for a valid one the image does not exist: the error is an
+// fs.ErrNotExist and not an fs.ErrPermission. A failed connection, 429 and 5xx take
+// precedence over all other answers, because a later pull may work. Attempts and Answers
+// list all answers. The verdict is "" if the registry was not asked. The verdict of a
+// back-off is that of Previous.
 type Error struct {
-	// Reason is one of the constants, or "" where the kubelet has no reason: the
-	// request itself is unusable, or the secrets could not be read under
+	// Reason is one of the constants. It is "" if the kubelet has no reason for the failure:
+	// the request itself is unusable, or the secrets could not be read under
 	// Kubelet.FailOnBadSecret.
 	Reason Reason
 	Image  string // as written in the request, without user:password@
 	// RetryAfter is how long the caller has to wait before the next call, because of the
-	// back-off or because the server asked for it; 0 where waiting does not help.
+	// back-off or because the registry asked for it; 0 if a wait does not help.
 	RetryAfter time.Duration
-	// Attempts has one entry for each credential tried and each source that
-	// could not answer, in order. Empty where the registry was not asked.
+	// Attempts has one entry for each credential that was tried and for each source that
+	// could not answer, in order. It is empty if the registry was not asked.
 	Attempts []credentials.Attempt
-	// Hints names what the keyrings of the request and the node have that was not used,
-	// or looks wrong, and may be why no credential helped: Secrets that give none,
-	// helpers that were not asked, keys that match no image. Each is a
-	// *credentials.Error. They are part of the text of an ErrImagePull, and are not
-	// wrapped.
+	// Hints names entries in the keyrings of the request and the node that were not used or
+	// look wrong. One of them may be the cause why no credential helped: a Secret that gives
+	// no credential, a helper that was not asked, a key that matches no image. Each hint is a
+	// *credentials.Error. Hints are part of the text of an ErrImagePull, and are not wrapped.
 	Hints []error
-	// Previous is the failure before a back-off, or the failure after which PullWait was
-	// waiting when its context ended; nil otherwise.
+	// Previous is the failure before a back-off, or the failure after which PullWait waited
+	// when its context ended; nil otherwise.
 	Previous *Error
-	// Err is the cause; nil if Reason and Previous say everything.
+	// Err is the cause. It is nil if Reason and Previous say all that is known.
 	Err error
 }
 
@@ -140,8 +140,8 @@ func (e *Error) cause() string {
 	return "failed"
 }
 
-// withoutName is the text of Err, without the image's name where that is how it
-// begins, because the name was written already.
+// withoutName is the text of Err. If the text starts with the image's name, withoutName
+// leaves that name out, because Error has written it already.
 func (e *Error) withoutName() string {
 	text := e.Err.Error()
 	var parse *reference.ParseError
@@ -156,12 +156,12 @@ func (e *Error) previousText() string {
 		return ""
 	}
 	previous := *e.Previous
-	previous.RetryAfter = 0 // partly over by now; the text has the wait from now on
+	previous.RetryAfter = 0 // the text has the wait from now on, which is shorter
 	return "; the last try ended with " + string(previous.Reason) + ": " + previous.cause()
 }
 
-// hintsText lists the hints where they may help. They do not help where the registry
-// could not be asked, or where a signature is wrong.
+// hintsText lists the hints if the reason is ErrImagePull. They do not help if the
+// registry could not be asked, or if a signature is wrong.
 func (e *Error) hintsText() string {
 	if e.Reason != ErrImagePull || len(e.Hints) == 0 {
 		return ""
@@ -177,8 +177,8 @@ func (e *Error) hintsText() string {
 	return "; hint: " + strings.Join(texts, "; ")
 }
 
-// retryText says when the next pull may be tried, if the server asked to wait. The
-// ordinary back-off is left out, because it says nothing about this failure.
+// retryText says when the next pull may be tried, if the registry asked to wait. It leaves
+// out an ordinary back-off, because that says nothing about this failure.
 func (e *Error) retryText() string {
 	var retry *RetryError
 	if !errors.As(e.Err, &retry) || e.RetryAfter <= 0 {
@@ -235,7 +235,7 @@ func (e *Error) Message() string {
 	return e.text()
 }
 
-// detail is what the cause says besides the reason.
+// detail returns the text of a cause without the reason at its start.
 func detail(text string, reason Reason) string {
 	text = strings.TrimPrefix(strings.TrimPrefix(text, string(reason)), ": ")
 	if text == "" {
@@ -244,8 +244,8 @@ func detail(text string, reason Reason) string {
 	return ": " + text
 }
 
-// text returns the causes as the kubelet joins them: a single text as it is, several as
-// [a, b], each text once.
+// text returns the causes as the kubelet joins them. One text stays as it is. Several
+// texts become [a, b], with each text once.
 func (e *Error) text() string {
 	if len(e.Attempts) == 0 {
 		if e.Err == nil {
@@ -282,8 +282,8 @@ func attemptsText(attempts []credentials.Attempt) string {
 	return strings.Join(texts, "; ")
 }
 
-// round rounds a duration for a text, always up, so that the text never names a wait that
-// is too short.
+// round returns a duration rounded up, so that a text never names a wait that is too
+// short.
 func round(d time.Duration) time.Duration {
 	unit := time.Millisecond
 	if d >= 10*time.Second {
@@ -292,7 +292,7 @@ func round(d time.Duration) time.Duration {
 	return (d + unit - 1).Truncate(unit)
 }
 
-// maxName is the number of bytes of an image's name that texts repeat.
+// maxName is how many bytes of an image's name a text has at most.
 const maxName = 300
 
 func quote(s string) string { return redact.Quote(s, maxName) }
@@ -303,12 +303,11 @@ func quote(s string) string { return redact.Quote(s, maxName) }
 // Host, Status and Codes come from the Runtime's error, if it is a content.Error.
 type Answer struct {
 	From               string `json:"from"` // Origin, human-readable
-	credentials.Origin        // of the credential; zero for the anonymous try
-	// SourceFailed says that there was no credential to try, because the source could not
-	// answer.
+	credentials.Origin        // of the credential; zero for an anonymous attempt
+	// SourceFailed says that no credential was tried, because the source could not give one.
 	SourceFailed bool     `json:"source,omitempty"`
 	Host         string   `json:"host,omitempty"`   // host[:port] that answered
-	Status       int      `json:"status,omitempty"` // of HTTP
+	Status       int      `json:"status,omitempty"` // HTTP status
 	Codes        []string `json:"codes,omitempty"`  // the registry's own: UNAUTHORIZED, DENIED, ...
 	Error        string   `json:"error,omitempty"`  // "" if the attempt succeeded
 }
@@ -338,7 +337,7 @@ func newAnswer(a credentials.Attempt) Answer {
 	}
 	answer.Error = redact.Text(text.Error())
 	var server *content.Error
-	for err := a.Err; errors.As(err, &server); err = server.Err { // the outermost that says something
+	for err := a.Err; errors.As(err, &server); err = server.Err { // of errors in errors, the outermost value counts
 		answer.Host = cmp.Or(answer.Host, redact.Text(server.Host))
 		if answer.Status == 0 && server.Status != 0 {
 			answer.Status = server.Status
@@ -350,15 +349,15 @@ func newAnswer(a credentials.Attempt) Answer {
 	return answer
 }
 
-// A PanicError is the value with which a call of a Puller panics after a callback has
-// panicked in another goroutine than the caller's. It wraps Value if Value is an error.
+// A PanicError is the value of the panic of a call of a Puller, if a callback has panicked
+// in another goroutine than the caller's. It wraps Value if Value is an error.
 type PanicError struct {
 	Value any    // what the callback panicked with
-	Stack []byte // of the goroutine of the callback, as debug.Stack writes it
+	Stack []byte // of the callback's goroutine, as debug.Stack returns it
 }
 
 // Error returns the value and the stack as text. A process that does not recover prints
-// it.
+// this text.
 func (e *PanicError) Error() string {
 	return (&panics.Error{Value: e.Value, Stack: e.Stack}).Error()
 }
@@ -369,8 +368,8 @@ func (e *PanicError) Unwrap() error {
 	return err
 }
 
-// carryPanic turns a panic that was carried out of another goroutine into a PanicError.
-// The exported methods of a Puller defer it. Other panics go on unchanged.
+// carryPanic replaces the value of a panic that comes from another goroutine by a
+// PanicError. The exported methods of a Puller defer it. Other panics go on unchanged.
 func carryPanic() {
 	switch v := recover().(type) {
 	case nil:

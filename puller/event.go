@@ -27,31 +27,30 @@ type EventReason string
 const (
 	EventPulling       EventReason = "Pulling"           // the registry is going to be asked
 	EventPulled        EventReason = "Pulled"            // the image was pulled, or was present already
-	EventFailed        EventReason = "Failed"            // the registry was asked, and no credential helped; or a present image was not admitted
+	EventFailed        EventReason = "Failed"            // no credential helped at the registry; or a present image was not admitted
 	EventBackOff       EventReason = "BackOff"           // the registry is not asked before the back-off window ends
-	EventNeverPull     EventReason = "ErrImageNeverPull" // absent, and the policy is Never
+	EventNeverPull     EventReason = "ErrImageNeverPull" // the image is absent, and the policy is Never
 	EventInspectFailed EventReason = "InspectFailed"     // the name is malformed, or the store failed
 	// EventBadSecret says that a pull secret could not be used. It follows EventFailed or
-	// EventResolveFailed, and only if the reason is ErrImagePull, as in the kubelet from
-	// 1.37 on.
+	// EventResolveFailed if their reason is ErrImagePull, as in the kubelet from 1.37 on.
 	EventBadSecret EventReason = "FailedToRetrieveImagePullSecret"
 
-	// EventAttempt says that one credential did not help. If Attempt.SourceFailed is set,
-	// it says that a helper or a plugin gave no credential, or that a Secret was not used
+	// EventAttempt says that one credential did not help. If Attempt.SourceFailed is set, it
+	// says that a helper or a plugin gave no credential, or that a Secret was not used
 	// because it is of another namespace. If another credential succeeds, this event is the
-	// only report of the failure.
+	// only report of that failure.
 	EventAttempt  EventReason = "AttemptFailed"
 	EventProgress EventReason = "Progress"     // Progress says how far the transfer is
 	EventRecord   EventReason = "RecordFailed" // the records could not be written
 
-	// EventHint says what may explain why no credential helped: a helper that was not
-	// asked, a Secret of another type, a key with another port or path, an entry of the node
-	// that was left out, a login that looks mistyped. One event for each of Error.Hints comes before EventFailed or
-	// EventResolveFailed, and only if the reason is ErrImagePull.
+	// EventHint names a possible cause why no credential helped: a helper that was not asked,
+	// a Secret of another type, a key with another port or path, an entry of the node that
+	// was left out, or a login that looks mistyped. If the reason is ErrImagePull, one
+	// EventHint for each of Error.Hints comes before EventFailed or EventResolveFailed.
 	EventHint EventReason = "CredentialHint"
 
 	EventResolved      EventReason = "Resolved"      // Resolve or Find has the digest of the image
-	EventResolveFailed EventReason = "ResolveFailed" // Resolve or Find does not have it
+	EventResolveFailed EventReason = "ResolveFailed" // Resolve or Find failed
 )
 
 // An Event is one thing that happened during a call of a Puller. It holds no
@@ -64,20 +63,22 @@ type Event struct {
 	Message string // human-readable; "" for EventProgress
 	Image   string // as written in the request, without user:password@
 	Pod     credentials.Pod
-	// Platform is the platform that is pulled for, as index.FormatPlatform writes it; ""
-	// if the call ended before it was known.
+	// Platform is the platform that the image is pulled for, as index.FormatPlatform writes
+	// it; "" if the call ended before the platform was known.
 	Platform string
-	// Policy is the pull policy that counts; "" if the call ended before it was known.
+	// Policy is the pull policy that the call follows; "" if the call ended before the policy
+	// was known.
 	Policy pullpolicy.Policy
-	// Store is what the store had of the image. It is set with the event that ends an
-	// attempt: EventPulled, EventFailed, EventBackOff, EventNeverPull or EventInspectFailed,
-	// unless the name is malformed. The EventBackOff that PullWait sends after EventFailed
-	// ends no attempt, so it has no Store.
+	// Store says whether the store had the image when the attempt started. It is set with the
+	// event that ends an attempt: EventPulled, EventFailed, EventBackOff, EventNeverPull or
+	// EventInspectFailed. An EventInspectFailed for a malformed name has no Store. The
+	// EventBackOff that PullWait sends after EventFailed has none either, because it ends no
+	// attempt.
 	Store StoreState
 	// Digest is the digest of what the name points to; set with EventPulled and
 	// EventResolved.
 	Digest digest.Digest
-	// AdmittedBy says who admitted the image, as Config.Admission has said; set with
+	// AdmittedBy is as in Image: which program, key or rule admitted the image; set with
 	// EventPulled.
 	AdmittedBy string
 	// Size is the size of the image in bytes, as in Image.Size; set with EventPulled.
@@ -85,11 +86,11 @@ type Event struct {
 	// Took is how long the pull took, without the time that it waited for its turn. It is
 	// set with EventPulled if the registry was asked.
 	Took time.Duration
-	// Shared says that the call waits for an equal pull that another call began. The
+	// Shared says that the call waits for an equal pull that another call has started. The
 	// progress is that of the shared pull.
 	Shared bool
-	// RetryAfter is how long no new attempt is made; set with EventFailed and
-	// EventBackOff. With EventResolveFailed it is how long the registry asked to wait.
+	// RetryAfter is for how long no new attempt is made; set with EventFailed and
+	// EventBackOff. With EventResolveFailed it is for how long the registry asked to wait.
 	RetryAfter time.Duration
 	// Attempt is the answer to one credential. It is set with EventAttempt, with
 	// EventBadSecret and EventHint, and with EventPulled and EventResolved if the registry
@@ -133,7 +134,8 @@ func newPodJSON(p credentials.Pod) *podJSON {
 	return &podJSON{p.Namespace, p.Name, p.UID}
 }
 
-// MarshalJSON writes e as one object; fields that are not set are left out.
+// MarshalJSON writes e as one JSON object, without the fields that are not set. Durations
+// are in seconds.
 func (e Event) MarshalJSON() ([]byte, error) {
 	return json.Marshal(eventJSON{
 		Time: e.Time, Call: e.Call, Type: e.Type, Reason: e.Reason, Message: e.Message,
@@ -145,7 +147,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 
 // A reporter sends the events of calls to Config.Events.
 type reporter struct {
-	send          func(Event) // nil: Config has none
+	send          func(Event) // nil: Config has no Events
 	accessChecked bool        // Config has Records
 }
 
@@ -163,9 +165,9 @@ func (r reporter) emit(t *task, e Event) {
 	r.send(e)
 }
 
-// outcome sends the event that ends an attempt. No event is sent for an attempt whose
-// context ended before the registry was asked. No event is sent either for a request that
-// cannot be used, unless its name is malformed: the kubelet has an event only for that.
+// outcome sends the event that ends an attempt. If the context ended before the registry
+// was asked, no event is sent. For a request that cannot be used, an event is sent only if
+// its name is malformed, as in the kubelet.
 func (r reporter) outcome(t *task, o outcome) {
 	emit := func(e Event) {
 		e.Store, e.Shared = o.store, o.shared
@@ -204,8 +206,8 @@ func (r reporter) backOff(t *task, store StoreState, err *Error) {
 	r.emit(t, Event{Reason: EventBackOff, Message: text, RetryAfter: err.RetryAfter, Store: store})
 }
 
-// problems reports the pull secrets that could not be used, after a pull that failed:
-// one of them may be why.
+// problems reports the pull secrets that could not be used, after a pull that failed. One
+// of them may be the cause.
 func (r reporter) problems(t *task) {
 	if r.send == nil {
 		return
@@ -217,7 +219,8 @@ func (r reporter) problems(t *task) {
 	}
 }
 
-// hints reports what may explain why no credential helped, before the event of the failure.
+// hints sends an EventHint for each hint of the error. It is called before the event of
+// the failure is sent.
 func (r reporter) hints(t *task, err *Error) {
 	if r.send == nil || err.Reason != ErrImagePull {
 		return
@@ -234,7 +237,7 @@ func (r reporter) hints(t *task, err *Error) {
 	}
 }
 
-// resolved sends the last events of a call of Resolve or Find that has the digest.
+// resolved sends the last events of a call of Resolve or Find that succeeded.
 func (r reporter) resolved(t *task, ref reference.Reference, attempts []credentials.Attempt) {
 	e := Event{Reason: EventResolved, Message: fmt.Sprintf("Resolved image %q to %s", t.name, ref.Digest()), Digest: ref.Digest()}
 	if n := len(attempts); n > 0 {
@@ -245,8 +248,8 @@ func (r reporter) resolved(t *task, ref reference.Reference, attempts []credenti
 	r.emit(t, e)
 }
 
-// unresolved sends the last events of a call of Resolve or Find that failed. As for a pull,
-// a request that cannot be used has an event only if its name is malformed.
+// unresolved sends the last events of a call of Resolve or Find that failed. For a request
+// that cannot be used, an event is sent only if its name is malformed, as for a pull.
 func (r reporter) unresolved(t *task, err *Error) {
 	switch err.Reason {
 	case ErrInvalidImageName:
@@ -263,7 +266,8 @@ func (r reporter) unresolved(t *task, err *Error) {
 	}
 }
 
-// unresolvedWith reports the credentials that did not help to resolve a name.
+// unresolvedWith sends an EventAttempt for each credential that did not help to resolve a
+// name.
 func (r reporter) unresolvedWith(t *task, attempts []credentials.Attempt) {
 	for _, a := range attempts {
 		r.attempt(t, false, a, "Failed to resolve image %q %s")
@@ -274,13 +278,15 @@ func (r reporter) pulling(w *waiter) {
 	r.emit(w.task, Event{Reason: EventPulling, Message: fmt.Sprintf("Pulling image %q", w.task.name), Shared: w.shared})
 }
 
-// attemptOf reports a credential that did not help to pull.
+// attemptOf sends an EventAttempt for a credential that did not help to pull, to all calls
+// that share the pull.
 func (r reporter) attemptOf(run *pullRun, a credentials.Attempt) {
 	eachListener(run, func(w *waiter) { r.attempt(w.task, w.shared, a, "Failed to pull image %q %s") })
 }
 
-// attempt reports a credential that did not help, or a source that gave none. format takes
-// the image, and then with which credential and why.
+// attempt sends an EventAttempt for a credential that did not help, or for a source that
+// gave none. format has two verbs: one for the name of the image, and one for the text of
+// the Attempt.
 func (r reporter) attempt(t *task, shared bool, a credentials.Attempt, format string) {
 	if r.send == nil {
 		return
@@ -306,7 +312,7 @@ func (r reporter) progress(run *pullRun) func(Progress) {
 	}
 }
 
-// notRecorded reports that the records could not be written.
+// notRecorded sends an EventRecord after the records of a pull could not be written.
 func (r reporter) notRecorded(run *pullRun) {
 	eachListener(run, func(w *waiter) {
 		text := fmt.Sprintf("Access to image %q could not be recorded; its registry will be asked again", w.task.name)
@@ -314,7 +320,8 @@ func (r reporter) notRecorded(run *pullRun) {
 	})
 }
 
-// admissionNotRecorded reports that the records could not keep who admitted an image.
+// admissionNotRecorded sends an EventRecord after the answer of Config.Admission could not
+// be written into the records.
 func (r reporter) admissionNotRecorded(t *task) {
 	text := fmt.Sprintf("The admission of image %q could not be recorded; it will be asked for again after a restart", t.name)
 	r.emit(t, Event{Type: typeWarning, Reason: EventRecord, Message: text})

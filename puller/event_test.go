@@ -59,7 +59,8 @@ func TestThePulledEventHasBothDurations(t *testing.T) {
 	})
 }
 
-// This case is from another project's tests: which events a malformed secret causes.
+// A malformed secret causes an event only if the pull fails. This case is from another
+// project's tests.
 func TestReportedCasesOfBadSecretEvents(t *testing.T) {
 	type reported struct {
 		Cases []struct {
@@ -88,8 +89,8 @@ func TestReportedCasesOfBadSecretEvents(t *testing.T) {
 	}
 }
 
-// TestEventsSayWhatTheStoreHad: the event that ends an attempt says what the store had, under which
-// policy, how large the image is and how long the pull took.
+// The event that ends an attempt says what the store had, which policy the call follows,
+// how large the image is and how long the pull took.
 func TestEventsSayWhatTheStoreHad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})

@@ -10,8 +10,8 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// On a node, the kubelet's own records say why a Pod may or may not use an image that is
-// present. Explain changes nothing.
+// On a node, the kubelet's own records say whether a Pod may use a present image. Explain
+// shows the answer and the reason. It changes nothing.
 func ExampleAccessCheck() {
 	kubelet, err := records.OpenKubelet("records/testdata/kubelet") // /var/lib/kubelet on a node
 	if err != nil {

@@ -124,7 +124,7 @@ func ExampleInspector() {
 	fmt.Println(err)
 	// Output:
 	// false
-	// puller: Config.Admission needs a Runtime that is an Inspector, which asks it before it fetches blobs; a *puller_test.memory is not
+	// puller: Config.Admission needs a Runtime that is an Inspector, because an Inspector asks it before it fetches blobs; *puller_test.memory is not an Inspector
 }
 
 // onlyTeam admits the images of one team. Package verify has checks of signatures.
@@ -132,7 +132,7 @@ type onlyTeam struct{}
 
 func (onlyTeam) Admit(_ context.Context, image content.Admission) (string, error) {
 	if repo := image.Ref.Repository(); !strings.HasPrefix(repo, "team/") {
-		return "", fmt.Errorf("%s is not of the team", repo)
+		return "", fmt.Errorf("%s is not an image of the team", repo)
 	}
 	return "the rule of the team", nil
 }

@@ -12,7 +12,7 @@ import (
 
 // The use cases of the Kubernetes documentation page "Images".
 
-// A cluster that runs public images only needs no configuration.
+// A cluster that runs only public images needs no configuration.
 func Example_publicImages() {
 	p, err := puller.New(puller.Config{Runtime: &memory{}})
 	if err != nil {
@@ -154,7 +154,7 @@ func pin(ctx context.Context, p *puller.Puller, pod []byte) (patch []operation, 
 	}
 	for _, image := range images {
 		policy := image.Policy.OrDefault(image.Name)                     // of the name as written, because a digest would change it
-		pinned, err := p.Resolve(ctx, puller.Request{Image: image.Name}) // by HEAD; a name with a digest is returned without asking
+		pinned, err := p.Resolve(ctx, puller.Request{Image: image.Name}) // sends a HEAD; a name with a digest is returned without a request
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", image.Path, err)
 		}

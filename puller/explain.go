@@ -26,13 +26,13 @@ type Action string
 // The actions.
 const (
 	ActionUse   Action = "use"   // take what is in the store
-	ActionCheck Action = "check" // take what is in the store if Config.Admission admits it
+	ActionCheck Action = "check" // ask Config.Admission, and take what is in the store if that is admitted
 	ActionPull  Action = "pull"  // ask the registry, whose answer is not known in advance
 	ActionWait  Action = "wait"  // fail with ImagePullBackOff
 	ActionFail  Action = "fail"  // fail with Decision.Reason, without asking the registry
 )
 
-// A StoreState says what the store has of an image, as Explain found it.
+// A StoreState says whether the store has an image that the Pod may use.
 type StoreState string
 
 // The states of the store.
@@ -61,33 +61,32 @@ type Decision struct {
 	Policy    pullpolicy.Policy `json:"policy,omitempty"`
 	PolicyWhy string            `json:"policyWhy,omitempty"`
 	Store     StoreState        `json:"store"`
-	StoreWhy  string            `json:"storeWhy,omitempty"` // what the store or the records said
-	// Access is what the records say about an image that is present; nil if they were not
-	// asked.
+	StoreWhy  string            `json:"storeWhy,omitempty"` // the answer of the store or the records
+	// Access is what the records say about a present image; nil if they were not asked.
 	Access *AccessCheck `json:"access,omitempty"`
 
 	Action Action `json:"action"`
-	// Reason is the reason with which Pull would fail; "" if Pull would not fail, or if
-	// that depends on the registry.
+	// Reason is the reason with which Pull would fail. It is "" if Pull would not fail, or if
+	// the registry decides that.
 	Reason Reason `json:"reason,omitempty"`
 	Why    string `json:"why,omitempty"` // why Action is ActionFail
 
-	// Admission says what is known of Config.Admission and the image; nil without it, and
-	// if the request is not usable.
+	// Admission says what is known about the image and Config.Admission. It is nil without
+	// Config.Admission, and if the request is not usable.
 	Admission *AdmissionState `json:"admission,omitempty"`
 
-	// BackOff is set where the registry or Config.Admission would be asked.
+	// BackOff is set if the registry or Config.Admission would be asked.
 	BackOff *Window `json:"backOff,omitempty"`
 	// Candidates lists credentials in the order in which they would be tried. Those that
 	// would not be tried are listed between them.
 	Candidates []Candidate `json:"candidates,omitempty"`
-	// Skipped is how many further credentials would not be tried and are not listed.
+	// Skipped is how many more credentials would not be tried, and are not in Candidates.
 	Skipped int `json:"skipped,omitempty"`
 
-	// Attempts lists the attempts that Explain itself made to read the index, and the
-	// sources that could not answer. The attempt without an Error succeeded. Attempts is
-	// nil if the registry was not asked, because the Action is not ActionPull or the
-	// Runtime is not a Planner.
+	// Attempts lists the attempts of Explain itself to read the index, and the sources that
+	// could not answer. The attempt without an Error succeeded. Attempts is nil if the
+	// registry was not asked, because the Action is not ActionPull or the Runtime is not a
+	// Planner.
 	Attempts []Answer `json:"attempts,omitempty"`
 	// Resolved is the digest of what the name points to. Manifest is the digest of the
 	// platform's manifest. Both are "" if the registry was not asked or gave no answer.
@@ -95,21 +94,23 @@ type Decision struct {
 	Manifest digest.Digest `json:"manifest,omitempty"`
 	// Index lists the entries of the index, if the name points to one.
 	Index []Entry `json:"index,omitempty"`
-	// Fetch are the blobs that would be fetched, Present those that are stored already.
+	// Fetch lists the blobs that would be fetched. Present lists the blobs that are stored
+	// already.
 	Fetch   []ocispec.Descriptor `json:"fetch,omitempty"`
 	Present []ocispec.Descriptor `json:"present,omitempty"`
 }
 
-// An AdmissionState says what Config.Admission decides about an image, as far as that is
-// known without asking it.
+// An AdmissionState says what is known about the answer of Config.Admission for an image,
+// without a question to it.
 type AdmissionState struct {
-	Policy string `json:"policy,omitempty"` // its Fingerprint
-	// Rule says by which rule it would decide; "" if the check is not a
+	Policy string `json:"policy,omitempty"` // the Fingerprint of Config.Admission
+	// Rule says by which rule Config.Admission would decide; "" if it is not a
 	// content.CheckExplainer.
 	Rule string `json:"rule,omitempty"`
-	// Admitted says that it has admitted the stored image, and AdmittedBy who. If Admitted
-	// is false, it would be asked, unless Trusted is set: then Config.TrustPresent lets the
-	// stored image be used.
+	// Admitted says that Config.Admission has admitted the stored image. AdmittedBy is then
+	// its answer, as in Image.AdmittedBy. Trusted says that the stored image is used without
+	// a question, because of Config.TrustPresent. If neither Admitted nor Trusted is set,
+	// Config.Admission would be asked.
 	Admitted   bool   `json:"admitted,omitempty"`
 	AdmittedBy string `json:"admittedBy,omitempty"`
 	Trusted    bool   `json:"trusted,omitempty"`
@@ -120,11 +121,11 @@ type Window struct {
 	Key      string        // what the window is kept for, human-readable
 	Failures int           // in a row
 	Wait     time.Duration // until the next try; 0 = now
-	Repaired bool          // a try is allowed nevertheless, because the secrets are new
-	Previous string        // the failure before the window; "" if there is none
+	Repaired bool          // a try is allowed within the window, because the secrets are new
+	Previous string        // the failure before the window; "" if there was no failure
 }
 
-// MarshalJSON writes w as one object, with Wait in seconds.
+// MarshalJSON writes w as one JSON object, with Wait in seconds.
 func (w Window) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
 		Key      string  `json:"key"`
@@ -137,12 +138,12 @@ func (w Window) MarshalJSON() ([]byte, error) {
 
 // A Candidate is one credential, or one source of credentials, that was considered.
 type Candidate struct {
-	Order              int    `json:"order,omitempty"` // 1 is tried first; 0 = not tried
+	Order              int    `json:"order,omitempty"` // 1 is tried first; 0 = is not tried
 	From               string `json:"from"`            // Origin, human-readable
-	credentials.Origin        // zero if there is no credential
-	Username           string `json:"username,omitempty"` // "" if only a program that has not run knows it
-	// Mirror is the image's name at a mirror, if the credential is for that mirror. It is not
-	// sent to the registry, and has no Order.
+	credentials.Origin        // zero if the source has no credential
+	Username           string `json:"username,omitempty"` // "" if it is not known before a helper or a plugin runs
+	// Mirror is the image's name at a mirror, if the credential is for that mirror; otherwise
+	// "". A credential for a mirror is not sent to the registry, and has no Order.
 	Mirror string `json:"mirror,omitempty"`
 	Why    string `json:"why,omitempty"`
 }
@@ -158,14 +159,14 @@ type Entry struct {
 	Why      string        `json:"why,omitempty"`
 }
 
-// Explain says what Pull would do with the request, and why, without doing it:
-// nothing is pulled, recorded or counted, and there are no events.
+// Explain returns what Pull would do with the request, and why. It pulls nothing, records
+// nothing, counts nothing for the back-off, and sends no events.
 //
-// As long as nothing changes, Pull decides as the Decision says, except for what depends
-// on a registry, a helper or a plugin. If Pull would ask the registry and the Runtime is
-// a [Planner], Explain reads the index and the manifest from the registry, with the
-// credentials that Pull would try. Helpers and plugins may run for that. The error is the
-// cause of ctx's end; all other failures are part of the Decision.
+// As long as nothing changes, Pull decides as the Decision says, except where the answer
+// of a registry, a helper or a plugin decides. If Pull would ask the registry and the
+// Runtime is a [Planner], Explain reads the index and the manifest from the registry, with
+// the credentials that Pull would try. Helpers and plugins may run for that. The error is
+// the cause of the end of ctx. All other failures are part of the Decision.
 func (p *Puller) Explain(ctx context.Context, req Request) (Decision, error) {
 	defer carryPanic()
 	t, unusable := p.newTask(req)
@@ -251,7 +252,7 @@ func (p *Puller) explainAdmission(ctx context.Context, t *task, f storeAnswer, d
 }
 
 // explainFetch sets the fields that say what delays or prevents a pull, and which
-// credentials would be tried.
+// credentials Pull would try.
 func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
 	s := p.backoff.state(t.key, t.fingerprint(mirrors))
 	d.BackOff = &Window{Key: t.key.String(), Failures: s.Failures, Wait: s.wait, Repaired: s.repaired}
@@ -263,7 +264,7 @@ func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
 	switch fault := t.candidates.knownFault(t.ref); {
 	case !s.mayTry():
 		d.Action, d.Reason = ActionWait, ErrImagePullBackOff
-	case d.Action == ActionCheck: // the other limits are those of a pull
+	case d.Action == ActionCheck: // the limits below are limits of pulls
 	case p.config.Kubelet.FailOnBadSecret && fault != nil:
 		d.fail("", fault)
 	case p.rate.empty():
@@ -271,13 +272,13 @@ func (p *Puller) explainFetch(t *task, mirrors *mirrorKeys, d *Decision) {
 	}
 }
 
-// maxSkipped is how many of the entries that do not match are listed at most.
+// maxSkipped is how many entries that are not tried are listed at most.
 const maxSkipped = 100
 
 // explainCandidates lists the entries of the Pod's and of the node's keyring.
 func (d *Decision) explainCandidates(t *task) {
 	order, skipped := 0, 0
-	tried := map[uint64]bool{} // the Pod's
+	tried := map[uint64]bool{} // fingerprints of the Pod's credentials
 	type problem struct {
 		origin credentials.Origin
 		why    string
@@ -316,7 +317,7 @@ func (d *Decision) explainCandidates(t *task) {
 	explainKeyring(t.candidates.node, "the node's keyring", t.ref, func(n credentials.Note) { add(false, n) })
 }
 
-// explainMirrors lists the entries that are for mirrors.
+// explainMirrors lists the entries for the image's names at mirrors.
 func (d *Decision) explainMirrors(t *task, mirrors *mirrorKeys) {
 	if mirrors == nil {
 		return
@@ -381,8 +382,8 @@ func newEntry(v index.Verdict) Entry {
 	return e
 }
 
-// plainDescriptors keeps media type, digest and size. The other fields are left out,
-// because the author of the manifest can put anything into them.
+// plainDescriptors returns the descriptors with media type, digest and size only, because
+// the author of the manifest can write anything into the other fields.
 func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 	var out []ocispec.Descriptor
 	for _, d := range in {
@@ -391,8 +392,8 @@ func plainDescriptors(in []ocispec.Descriptor) []ocispec.Descriptor {
 	return out
 }
 
-// String returns a readable text of several lines. The text may change, so programs use
-// the fields.
+// String returns a readable text of several lines. Programs should use the fields, because
+// the text may change.
 func (d Decision) String() string {
 	var b lines
 	b.line("image", redact.Cut(d.Image, maxName))
@@ -531,10 +532,10 @@ func (d Decision) candidatesText(b *lines) {
 	}
 }
 
-// columns are the cells of a table's lines.
+// columns has the three cells of each line of a table.
 type columns [][3]string
 
-// widest is the most characters for which a cell widens its column.
+// widest is how many characters a cell may have to count for the width of its column.
 const widest = 60
 
 // lines returns the lines with aligned columns. A column that is empty in all lines is left
@@ -600,7 +601,8 @@ func (d Decision) indexText(b *lines) {
 	}
 }
 
-// short returns the first digits of a digest, enough to recognize it.
+// short returns a digest with its first 12 hexadecimal digits, which are enough to
+// recognize it.
 func short(d digest.Digest) string {
 	const enough = 12
 	algorithm, hex, ok := strings.Cut(d.String(), ":")

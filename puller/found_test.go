@@ -24,8 +24,9 @@ func findAt(host *pullertest.Registry) func(context.Context, reference.Reference
 	}
 }
 
-// The registry says with the Pod's credential what the name points to. The rest comes from a
-// found host, without a credential, and the records are as if the registry had given all.
+// The registry says, with the Pod's credential, what the name points to. The content comes
+// from a found host, without a credential. The records are as after a pull from the
+// registry alone.
 func TestAPullFromAFoundHostIsConfirmedByTheRegistry(t *testing.T) {
 	users := []pullertest.User{{Name: "robot", Password: "right"}}
 	reg, peer := startRegistry(t, pullertest.Config{Auth: pullertest.AuthBearer, Users: users}), startRegistry(t, pullertest.Config{})
@@ -48,7 +49,7 @@ func TestAPullFromAFoundHostIsConfirmedByTheRegistry(t *testing.T) {
 	assert.Len(t, access.Secrets, 1)
 	assert.Empty(t, access.Public)
 
-	// Without the credential the found host is not asked at all.
+	// If the registry refuses, the found host is not asked.
 	before := peer.Counts().Total()
 	_, err = newNode(t, client, nil).Pull(t.Context(), puller.Request{Image: reg.Host() + "/team/app:v1"})
 	require.Error(t, err)
@@ -58,8 +59,8 @@ func TestAPullFromAFoundHostIsConfirmedByTheRegistry(t *testing.T) {
 	assert.Equal(t, before, peer.Counts().Total())
 }
 
-// What a found host gave while the registry was away is stored, and no Pod may use it because
-// of that.
+// While the registry cannot be reached, the content of a found host is stored, but that
+// pull lets no Pod use the image.
 func TestAPullWithoutTheRegistryGrantsNothing(t *testing.T) {
 	away, peer := startRegistry(t, pullertest.Config{}), startRegistry(t, pullertest.Config{})
 	put, err := peer.PutImage("team/app:v1", twoPlatforms)
@@ -88,7 +89,7 @@ func TestAPullWithoutTheRegistryGrantsNothing(t *testing.T) {
 	}
 }
 
-// The progress says which blobs are public while others are still on their way.
+// The progress says which blobs are public while the pull still fetches others.
 func TestProgressSaysWhichBlobsArePublic(t *testing.T) {
 	users := []pullertest.User{{Name: "robot", Password: "right"}}
 	for name, tt := range map[string]struct {

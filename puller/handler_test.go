@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRuntimeHandlersAreKeptApart: two handlers of one image share no pull, no window and no
-// record, and the Runtime learns which one it is asked for.
+// Requests for one image and two handlers share no pull, no window and no record, and the
+// Runtime gets the handler of each request.
 func TestRuntimeHandlersAreKeptApart(t *testing.T) {
 	store, err := records.Open(t.TempDir())
 	require.NoError(t, err)
@@ -87,9 +87,9 @@ func TestRuntimeHandlersAreKeptApart(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestImageOfAnotherHandlerIsNotPreloaded: a Runtime may report an image as present for all
-// handlers, as containerd does. The Pods of the other handlers need proof: while the pull
-// runs, after it, and after a crash in it.
+// A Runtime may report an image as present for all handlers, as containerd does. The Pods
+// of the other handlers need proof while the pull runs, after it, and after a crash during
+// the pull.
 func TestImageOfAnotherHandlerIsNotPreloaded(t *testing.T) {
 	for _, handlers := range [][2]string{{"kata", ""}, {"", "kata"}, {"kata", "runsc"}} {
 		for _, crashed := range []bool{false, true} {
@@ -130,7 +130,8 @@ func TestImageOfAnotherHandlerIsNotPreloaded(t *testing.T) {
 	}
 }
 
-// TestRuntimeHandlerIsALabel: another text could not be a handler, and would blur the keys.
+// A handler that is not a DNS label is refused: no RuntimeClass can have it, and a space
+// in it would change the meaning of notes and IDs.
 func TestRuntimeHandlerIsALabel(t *testing.T) {
 	w := newWorld(t, Config{})
 	for handler, ok := range map[string]bool{"": true, "kata": true, "kata-2": true, "-a": false, "a-": false, "A": false, "a b": false, "a.b": false, fmt.Sprintf("%064d", 0): false, "é": false} {
@@ -143,8 +144,8 @@ func TestRuntimeHandlerIsALabel(t *testing.T) {
 	}
 }
 
-// TestParserReadsNames: names without a registry are those of Config.Parser, and a Runtime gets
-// a name that means the same to it. The policy is that of the name as written.
+// Config.Parser completes names without a registry. The Runtime gets a written name that
+// means the same image to it. The policy is that of the name as written.
 func TestParserReadsNames(t *testing.T) {
 	w := newWorld(t, Config{Parser: reference.Parser{Registry: "hub.example", Namespace: "mirror", Tag: "stable"}})
 	for image, want := range map[string][3]string{

@@ -7,12 +7,13 @@ import (
 	"time"
 )
 
-// slots bounds how many pulls run at a time. A pull that waits for a slot gets one in
-// the order in which it came: a channel serves the goroutines that wait for it first
-// come, first served. A nil slots sets no limit.
+// slots limits how many pulls run at a time. Pulls that wait for a slot get it in the
+// order in which they came, because a channel serves waiting goroutines in that order. A
+// nil slots sets no limit.
 type slots chan struct{}
 
-// newSlots returns n slots: one for 0, and no limit for a negative n.
+// newSlots returns n slots. For n == 0 it returns one slot, and for a negative n it sets
+// no limit.
 func newSlots(n int) slots {
 	switch {
 	case n < 0:
@@ -59,7 +60,7 @@ func (s slots) release() {
 // defaultBurst is the kubelet's registryBurst.
 const defaultBurst = 10
 
-// A bucket refuses pulls beyond a rate. It is full at first.
+// A bucket refuses pulls beyond a rate. It starts full.
 type bucket struct {
 	mu     sync.Mutex
 	qps    float64
@@ -68,7 +69,7 @@ type bucket struct {
 	last   time.Time // when a token was last taken
 }
 
-// newBucket returns nil, which refuses no pull, for qps == 0.
+// newBucket returns a bucket. For qps == 0 it returns nil, which refuses no pull.
 func newBucket(qps float64, burst int) *bucket {
 	switch {
 	case qps == 0:
@@ -84,7 +85,7 @@ func newBucket(qps float64, burst int) *bucket {
 // errRate is the error of a pull beyond the rate. The text is the kubelet's.
 var errRate = errors.New("pull QPS exceeded")
 
-// take takes a token. It does not wait for one.
+// take takes a token. If the bucket has none, it returns errRate and does not wait.
 func (b *bucket) take() error {
 	if b == nil {
 		return nil
@@ -110,9 +111,9 @@ func (b *bucket) empty() bool {
 	return b.available(time.Now()) < 1
 }
 
-// available is the number of tokens at a time. It counts from the last token taken,
-// because counting from the last call would add up rounding errors. As in the kubelet,
-// a token that comes within a nanosecond is available.
+// available returns the number of tokens at the time now. It counts from the last token
+// that was taken, because a count from the last call would add up rounding errors. As in
+// the kubelet, a token that comes within a nanosecond is available.
 func (b *bucket) available(now time.Time) float64 {
 	return min(b.burst, b.tokens+(now.Sub(b.last)+time.Nanosecond).Seconds()*b.qps)
 }

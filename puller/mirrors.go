@@ -13,16 +13,17 @@ import (
 )
 
 // mirrorKeys are the request's and the node's credentials for the mirrors of the image's
-// registry. They are a credentials.Keyring for the Runtime, which answers for the names that
-// the image has at these mirrors and for no other name: two requests share a pull only if
-// their credentials for these names are equal. A nil *mirrorKeys has no credential.
+// registry. They are the credentials.Keyring that the Runtime gets. It yields credentials
+// only for the names that the image has at these mirrors, because two requests share a
+// pull if their credentials for these names are equal. A nil *mirrorKeys has no
+// credential.
 type mirrorKeys struct {
 	candidates *candidates
 	ref        reference.Reference   // at the registry
 	names      []reference.Reference // at the mirrors
 
 	mu      sync.Mutex
-	yielded map[credentials.Credential]candidate // by what they authenticate with
+	yielded map[credentials.Credential]candidate // by bare credential
 }
 
 // mirrorKeys returns the credentials of a task for mirrors. It is nil if the request and the
@@ -34,7 +35,7 @@ func (c *Config) mirrorKeys(ctx context.Context, t *task) *mirrorKeys {
 	}
 	names, err := namer.MirrorNames(ctx, t.ref)
 	if err != nil {
-		c.Logger.DebugContext(ctx, "the mirrors are not known", "image", t.ref.String(), "err", err) // a pull fails with this error
+		c.Logger.DebugContext(ctx, "the names at mirrors are not known", "image", t.ref.String(), "err", err) // a pull fails with this error
 		return nil
 	}
 	if len(names) == 0 {
@@ -43,7 +44,8 @@ func (c *Config) mirrorKeys(ctx context.Context, t *task) *mirrorKeys {
 	return &mirrorKeys{candidates: t.candidates, ref: t.ref, names: names}
 }
 
-// keyring returns m for a Spec. It is a credentials.Fingerprinter if the fingerprint is known.
+// keyring returns the Keyring for Spec.Mirrors; nil if m is nil. It is a
+// credentials.Fingerprinter if the fingerprints of the keyrings are known.
 func (m *mirrorKeys) keyring() credentials.Keyring {
 	switch {
 	case m == nil:
@@ -64,10 +66,10 @@ func (m *mirrorKeys) Lookup(ctx context.Context, name reference.Reference) iter.
 	}
 }
 
-// all yields the candidates for a name at a mirror. It leaves out what the keyrings yield for
-// the registry too, unless an entry of theirs has the mirror's name: credentials.Static and
-// keyrings like it yield the same for every name, and the registry's credential is not for a
-// mirror.
+// all yields the candidates for a name at a mirror. It leaves out a credential that the
+// keyrings also yield for the registry, unless it is from an entry with the mirror's name.
+// credentials.Static and similar keyrings yield the same credentials for every name, and a
+// mirror must not get the registry's credential.
 func (m *mirrorKeys) all(ctx context.Context, name reference.Reference, yield func(candidate) bool) {
 	if !m.has(name) {
 		return
@@ -95,12 +97,13 @@ func (m *mirrorKeys) ofPod(ctx context.Context, name reference.Reference, yield 
 	pod.all(ctx, name, func(found candidate) bool { return yield(found.cred, found.err) })
 }
 
-// has reports whether the image has the name at one of the mirrors. A tag or a digest does
-// not matter.
+// has reports whether the image has the name at one of the mirrors. It does not compare
+// tags and digests.
 func (m *mirrorKeys) has(name reference.Reference) bool {
 	return slices.ContainsFunc(m.names, func(n reference.Reference) bool { return n.Name() == name.Name() })
 }
 
+// note remembers a yielded candidate for opened. Of equal credentials the first one counts.
 func (m *mirrorKeys) note(found candidate) {
 	if found.err != nil {
 		return
@@ -115,14 +118,16 @@ func (m *mirrorKeys) note(found candidate) {
 	}
 }
 
+// bare returns the credential without its Origin.
 func bare(cred credentials.Credential) credentials.Credential {
 	return credentials.Credential{Username: cred.Username, Password: cred.Password, IdentityToken: cred.IdentityToken, RegistryToken: cred.RegistryToken}
 }
 
-// opened returns the candidate with which the pull was let in: accepted, which the registry
-// was asked with, or a mirror's. For a credential that a Source remembers from an earlier pull,
-// the candidate is looked up. If it is not found, it counts as the Pod's, so that no other
-// Pod may use the image because of it.
+// opened returns the candidate that opened the image: accepted, with which the registry
+// was asked, or the candidate that a mirror accepted. A Source can use a credential that
+// it remembers from an earlier pull. Then opened looks the candidate up in the keyrings.
+// If they do not have it, the credential counts as the Pod's, so that it lets no other Pod
+// use the image.
 func (m *mirrorKeys) opened(ctx context.Context, o content.Opening, accepted candidate) candidate {
 	switch {
 	case o.Unconfirmed:
@@ -147,9 +152,10 @@ func (m *mirrorKeys) opened(ctx context.Context, o content.Opening, accepted can
 	return found
 }
 
-// find looks the credential of o up. If it is not there, find returns or.
-func (m *mirrorKeys) find(ctx context.Context, o content.Opening, or candidate) (found candidate) {
-	found = or
+// find returns the candidate with the credential of o, or fallback if the keyrings do not
+// have it.
+func (m *mirrorKeys) find(ctx context.Context, o content.Opening, fallback candidate) (found candidate) {
+	found = fallback
 	for _, name := range m.names {
 		if name.Name() != o.Mirror {
 			continue
@@ -179,7 +185,8 @@ func (m mirrorPrints) Fingerprint(name reference.Reference) uint64 {
 
 var processSeed = sync.OnceValue(maphash.MakeSeed)
 
-// fingerprint is candidates.fingerprint for the image and for its names at the mirrors.
+// fingerprint returns the fingerprint of the task's candidates, for the image and for its
+// names at the mirrors. It is nil where candidates.fingerprint is nil.
 func (t *task) fingerprint(m *mirrorKeys) *fingerprint {
 	f := t.candidates.fingerprint(t.ref)
 	if f == nil || m == nil {

@@ -30,8 +30,9 @@ type mirrorNode struct {
 	image       string
 }
 
-// newMirrorNode makes the registry and the mirror, each with one user and its password, or open
-// if the user is "", and puts an image into both.
+// newMirrorNode makes a registry and its mirror, and puts an image into both. Each has one
+// user, whose password is regUser or mirrorUser. If that is "", the registry or the mirror
+// is open.
 func newMirrorNode(t *testing.T, regUser, mirrorUser string, client registry.Config, ring credentials.Keyring) mirrorNode {
 	t.Helper()
 	start := func(user string) *pullertest.Registry {
@@ -68,7 +69,8 @@ func newMirrorNode(t *testing.T, regUser, mirrorUser string, client registry.Con
 	return n
 }
 
-// request asks for the image for a Pod, with its own namespace's secret for server.
+// request returns a request for the image, for a Pod that has a secret for server in its
+// namespace.
 func (n mirrorNode) request(namespace, server, password string) puller.Request {
 	req := puller.Request{Image: n.image, Pod: credentials.Pod{Namespace: namespace, UID: "pod-" + namespace}, Policy: pullpolicy.IfNotPresent}
 	if server != "" {
@@ -84,15 +86,15 @@ func (n mirrorNode) access(t *testing.T, img puller.Image) records.Access {
 	return rec.Names[reference.MustParse(n.image).Name()]
 }
 
-// The records say whom the mirror admits, and not who has a credential for the registry, which
-// was not asked.
-func TestTheRecordsSayWhomAMirrorAdmits(t *testing.T) {
+// The records say which Pods may use the image because of the mirror's answer. A
+// credential for the registry does not count, because the registry was not asked.
+func TestTheRecordsHaveTheCredentialThatAMirrorAccepted(t *testing.T) {
 	someKeyring := credentials.Static(nil)
 	for name, tt := range map[string]struct {
 		mirrorUser string
 		client     registry.Config
 		nodes      bool // the node's keyring has the mirror's credential
-		pods       bool // the Pod's has it
+		pods       bool // the Pod's keyring has it
 		everybody  bool
 	}{
 		"an open mirror":               {everybody: true},
@@ -106,7 +108,7 @@ func TestTheRecordsSayWhomAMirrorAdmits(t *testing.T) {
 			if tt.nodes {
 				ring.Keyring = pullSecret("", n.mirror.Host(), tt.mirrorUser)
 			}
-			req := n.request("a", n.reg.Host(), "reg-pw") // good for the registry, which is not asked
+			req := n.request("a", n.reg.Host(), "reg-pw") // right for the registry, which is not asked
 			if tt.pods {
 				req = n.request("a", n.mirror.Host(), tt.mirrorUser)
 			}
@@ -122,7 +124,8 @@ func TestTheRecordsSayWhomAMirrorAdmits(t *testing.T) {
 			require.Len(t, access.Secrets, 1)
 			assert.Equal(t, "uid-a", access.Secrets[0].UID)
 
-			// The Pod may use it again, another one with the same secret too, and no other one.
+			// The Pod may use the image again. Another Pod with the same secret may use it too. No
+			// other Pod may.
 			asked := n.mirror.Counts().Total()
 			for _, namespace := range []string{"a", "b"} {
 				_, err = n.Pull(t.Context(), n.request(namespace, n.mirror.Host(), tt.mirrorUser))
@@ -140,7 +143,7 @@ func TestTheRecordsSayWhomAMirrorAdmits(t *testing.T) {
 	}
 }
 
-// A lateKeyring gets its keyring after the Puller was made.
+// A lateKeyring is a Keyring that can be set after the Puller was made.
 type lateKeyring struct{ credentials.Keyring }
 
 func (k *lateKeyring) ring() credentials.Keyring { return credentials.Join(k.Keyring) }
@@ -149,8 +152,8 @@ func (k *lateKeyring) Lookup(ctx context.Context, ref reference.Reference) iter.
 	return k.ring().Lookup(ctx, ref)
 }
 
-// The credential that a mirror accepted is remembered for a minute. It is recorded as whose it
-// is also then.
+// The Client remembers for a minute which credential a mirror accepted. A pull that uses
+// this memory is also recorded for the Pod that has the credential.
 func TestARememberedCredentialOfAMirrorIsRecordedAsThePods(t *testing.T) {
 	n := newMirrorNode(t, "reg-pw", "m-pw", registry.Config{}, nil)
 	for _, tag := range []string{"v1", "v2"} {
@@ -167,7 +170,7 @@ func TestARememberedCredentialOfAMirrorIsRecordedAsThePods(t *testing.T) {
 	}
 }
 
-// Pulls at the same time share one run only if they have the same credentials for the mirrors,
+// Pulls at the same time are shared only if their credentials for the mirrors are equal
 // too.
 func TestPullsWithOtherCredentialsForAMirrorAreNotShared(t *testing.T) {
 	n := newMirrorNode(t, "reg-pw", "m-pw", registry.Config{}, nil)
@@ -192,8 +195,8 @@ func TestPullsWithOtherCredentialsForAMirrorAreNotShared(t *testing.T) {
 	assert.ErrorContains(t, errs["none"], "401")
 }
 
-// A keyring without keys yields the same for every name. What it yields for the registry is
-// not shown to a mirror.
+// A keyring without keys yields the same credentials for every name. A mirror does not get
+// them.
 func TestAKeyringWithoutKeysGivesAMirrorNothing(t *testing.T) {
 	static := credentials.Static{{Username: "robot", Password: credentials.Conceal("one")}, {Username: "robot", Password: credentials.Conceal("m-pw")}}
 	byName := keyringByName{}
@@ -242,7 +245,7 @@ func TestARepairedSecretOfAMirrorEndsTheBackOff(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// Secrets of another namespace are not shown to a mirror either.
+// A mirror gets no Secret of another namespace than the Pod's.
 func TestAMirrorIsNotShownASecretOfAnotherNamespace(t *testing.T) {
 	n := newMirrorNode(t, "reg-pw", "m-pw", registry.Config{}, nil)
 	req := n.request("a", "", "")

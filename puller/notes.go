@@ -14,15 +14,15 @@ import (
 	"github.com/pullkit/pullkit/puller/records"
 )
 
-// recordTime is how long one write of Records may take. A file system that hangs must not
-// hold the slot of a pull for ever.
+// recordTime is how long one write of Records may take. Without this limit, a file system
+// that hangs would hold the slot of a pull for ever.
 const recordTime = 30 * time.Second
 
-// errRecordTime is the error of a write that takes longer.
+// errRecordTime is the error of a write that takes longer than recordTime.
 var errRecordTime = fmt.Errorf("the records did not answer within %v", recordTime)
 
-// A pullNote is in the records while one pull is under way. A nil pullNote, without
-// Records, does nothing.
+// A pullNote is the note about one pull. It is in the records while the pull runs. A
+// Puller without Records has a nil pullNote, which does nothing.
 type pullNote struct {
 	checker  *accessChecker
 	task     *task
@@ -30,7 +30,7 @@ type pullNote struct {
 	takeBack func() error
 }
 
-// begin writes the note of a pull that is about to begin.
+// begin writes the note of a pull before the pull starts.
 func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
 	if c == nil {
 		return nil, nil
@@ -56,16 +56,16 @@ func (c *accessChecker) begin(ctx context.Context, t *task) (*pullNote, error) {
 	return n, nil
 }
 
-// close removes the pull from those that run. If settle was not called, because a callback
-// panicked, the note stays, so that Pods need proof.
+// close removes the pull from the running pulls. If settle was not called, because a
+// callback panicked, the note stays in the records, so that Pods need proof for the image.
 func (n *pullNote) close() {
 	if n != nil {
 		n.end()
 	}
 }
 
-// settle writes the result of the pull into the records and takes back the note. It does
-// so even if all callers have left, because the image is in the store. If the result
+// settle writes the result of the pull into the records, and then takes back the note. It
+// does so even if all callers have left, because the image is in the store. If the result
 // cannot be written, the note stays.
 func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	if n == nil {
@@ -87,8 +87,8 @@ func (n *pullNote) settle(ctx context.Context, r pullResult) error {
 	})
 }
 
-// intent returns the text of the note for a pull of the image: its name, the platform and
-// the runtime handler, because the store may hold the image for several of them.
+// intent returns the text of the note for a pull: the name of the image, the platform and
+// the runtime handler. The store may hold the image for several platforms and handlers.
 func (c *accessChecker) intent(t *task) string {
 	name := t.ref.String()
 	if c.config.Kubelet.NameAsWritten {
@@ -101,9 +101,10 @@ func (c *accessChecker) intent(t *task) string {
 	return name
 }
 
-// intended reports whether a pull of the image has begun and not ended, for any runtime
-// handler. A store can find an image by its digest although the image was pulled by a tag.
-// So if the task's name has a digest, all pulls of the repository count.
+// intended reports whether the records have the note of a pull of the image, for any
+// runtime handler. A store can find an image by its digest although the image was pulled
+// by a tag. So if the task's name has a digest, the notes of all pulls of the repository
+// count.
 func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 	if c.reader != nil {
 		return c.reader.Intended(ctx, t.image)
@@ -117,7 +118,7 @@ func (c *accessChecker) intended(ctx context.Context, t *task) (bool, error) {
 	return false, nil
 }
 
-// withoutHandler returns a note without the runtime handler.
+// withoutHandler returns the text of a note without the runtime handler.
 func withoutHandler(intent string) string {
 	image, rest, _ := strings.Cut(intent, " ")
 	platform, _, _ := strings.Cut(rest, " ")
@@ -135,10 +136,10 @@ func (c *accessChecker) repositoryOf(intent string) string {
 	return ref.Name()
 }
 
-// adopt makes records of the images that pulls have left in the store when a crash ended
-// them. It does so once. These records grant access to no Pod, because it is not known
-// with which credential the images came. Without these records another tag of the same
-// image would look preloaded.
+// adopt makes records of the images that were stored by pulls which a crash then ended. It
+// does so once. These records grant access to no Pod, because it is not known with which
+// credential the images came. Without these records, another tag of the same image would
+// look preloaded.
 func (c *accessChecker) adopt(ctx context.Context) error {
 	if c.reader != nil || c.adopted.Load() { // the program that writes the records adopts them
 		return nil
@@ -191,12 +192,12 @@ func (c *accessChecker) adoptOne(ctx context.Context, intent string) error {
 	return c.grant(ctx, t, img, records.Access{})
 }
 
-// A listing is one pass over the notes in the records. own has the intents of the pulls
-// of this Puller that ran at any time after the pass began. These pulls take back their
+// A listing is one pass over the notes in the records. own has the intents of those pulls
+// of this Puller that ran at any time after the pass started. These pulls take back their
 // notes themselves.
 type listing struct{ own map[string]bool }
 
-// leftIntents lists the notes that no pull of this Puller takes back.
+// leftIntents lists the notes that no running pull of this Puller takes back.
 func (c *accessChecker) leftIntents(ctx context.Context) ([]string, error) {
 	l := c.beginListing()
 	defer c.endListing(l)
@@ -229,7 +230,7 @@ func (c *accessChecker) endListing(l *listing) {
 	delete(c.listings, l)
 }
 
-// count adds a pull that begins. The returned function removes it when it has ended.
+// count adds a pull to the running pulls. The returned function removes it.
 func (c *accessChecker) count(intent string) (end func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

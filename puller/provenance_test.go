@@ -24,7 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A node is a Puller with a store and records of its own.
+// A node is a Puller with its own store and records.
 type node struct {
 	*puller.Puller
 	store *layout.Layout
@@ -49,7 +49,7 @@ func newNode(t *testing.T, client registry.Config, ring credentials.Keyring) nod
 	return node{p, store, dir}
 }
 
-// public pulls an image and returns what the records call public of it.
+// public pulls an image, and returns it with the digests that its record lists as public.
 func (n node) public(t *testing.T, req puller.Request) (puller.Image, []digest.Digest) {
 	t.Helper()
 	img, err := n.Pull(t.Context(), req)
@@ -69,7 +69,7 @@ func startRegistry(t *testing.T, config pullertest.Config) *pullertest.Registry 
 
 var twoPlatforms = pullertest.ImageSpec{
 	Platforms: []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}},
-	Layers:    []int64{3 << 20, 1000}, // the first one comes over several connections
+	Layers:    []int64{3 << 20, 1000}, // the first layer is fetched over several connections
 }
 
 // everything returns the digests of an image in a store: those of the documents and blobs.
@@ -99,9 +99,10 @@ func (a adding) RoundTrip(req *http.Request) (*http.Response, error) {
 	return a.base.RoundTrip(req)
 }
 
-// What came without anything that could open it, and was named by the registry itself, is
-// public. The records of everything else say nothing.
-func TestOnlyWhatTheRegistryGaveWithoutACredentialIsPublic(t *testing.T) {
+// Content is public if it was fetched without a credential and without anything else that
+// could open it, and if the registry itself named its digest. Records list no other
+// content as public.
+func TestOnlyContentWithoutACredentialIsPublic(t *testing.T) {
 	const all, index, none = 5, 1, 0
 	users := []pullertest.User{{Name: "robot", Password: "right"}}
 	for name, tt := range map[string]struct {
@@ -116,7 +117,7 @@ func TestOnlyWhatTheRegistryGaveWithoutACredentialIsPublic(t *testing.T) {
 		"the node's password":                     {registry: pullertest.Config{Auth: pullertest.AuthBasic, Users: users}, node: true, want: none},
 		"the Pod's password":                      {registry: pullertest.Config{Auth: pullertest.AuthBasic, Users: users}, pod: true, want: none},
 		"a token for a password":                  {registry: pullertest.Config{Auth: pullertest.AuthBearer, Users: users}, node: true, want: none},
-		"a password that nobody asked for":        {pod: true, want: none},
+		"the Pod's password, not asked for":       {pod: true, want: none},
 		"the node's password, not asked for":      {node: true, want: none},
 		"a mirror that says what the name is":     {client: mirroredBy(registry.Host{}), want: none},
 		"a mirror for blobs only":                 {client: mirroredBy(registry.Host{Can: registry.CanPull}), want: all},
@@ -157,7 +158,8 @@ func TestOnlyWhatTheRegistryGaveWithoutACredentialIsPublic(t *testing.T) {
 	}
 }
 
-// mirroredBy gives the registry the mirror, as host says.
+// mirroredBy returns the configuration of a registry with a mirror. host has the mirror's
+// other settings.
 func mirroredBy(host registry.Host) func(reg, mirror *pullertest.Registry) registry.Config {
 	return func(reg, mirror *pullertest.Registry) registry.Config {
 		host.URL = mirror.URL()
@@ -165,7 +167,8 @@ func mirroredBy(host registry.Host) func(reg, mirror *pullertest.Registry) regis
 	}
 }
 
-// serverWith configures the registry's server as host says.
+// serverWith returns the configuration of a registry whose server has the settings of
+// host.
 func serverWith(host registry.Host) func(reg, mirror *pullertest.Registry) registry.Config {
 	return func(reg, mirror *pullertest.Registry) registry.Config {
 		host := host
@@ -178,16 +181,16 @@ func serverWith(host registry.Host) func(reg, mirror *pullertest.Registry) regis
 	}
 }
 
-// wrappedBy sends requests through a transport that adds a header.
+// wrappedBy returns a configuration whose transport adds a header to each request.
 func wrappedBy(header string) func(reg, mirror *pullertest.Registry) registry.Config {
 	return func(reg, _ *pullertest.Registry) registry.Config {
 		return registry.Config{PlainHTTP: []string{reg.Host()}, WrapTransport: func(base http.RoundTripper) http.RoundTripper { return adding{base, header} }}
 	}
 }
 
-// A manifest of a stranger can name a blob and a manifest that are in the store because a
-// private image has them. That does not make them public.
-func TestWhatAStrangersManifestNamesIsNotPublic(t *testing.T) {
+// A public image of another user can name a blob and a manifest of a private image that is
+// in the store. That does not make them public.
+func TestPrivateContentThatAPublicImageNamesIsNotPublic(t *testing.T) {
 	private := startRegistry(t, pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "right"}}})
 	_, err := private.PutImage("team/app:v1", twoPlatforms)
 	require.NoError(t, err)
@@ -210,7 +213,7 @@ func TestWhatAStrangersManifestNamesIsNotPublic(t *testing.T) {
 		require.NoError(t, err)
 		return strange.PutManifest(name, mediaType, data)
 	}
-	// A manifest with the private layer, and an own config as data.
+	// A manifest that names the private layer, and has its own config as data.
 	config := []byte(`{"architecture":"amd64","os":"linux"}`)
 	own := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Digest: digest.FromBytes(config), Size: int64(len(config)), Data: config}
 	top := put("x/blob:v1", ocispec.MediaTypeImageManifest, ocispec.Manifest{Versioned: versioned, MediaType: ocispec.MediaTypeImageManifest, Config: own,
@@ -218,7 +221,7 @@ func TestWhatAStrangersManifestNamesIsNotPublic(t *testing.T) {
 	_, public = n.public(t, puller.Request{Image: strange.Host() + "/x/blob:v1"})
 	assert.Equal(t, []digest.Digest{top.Digest, own.Digest}, public)
 
-	// An index with the private manifest. Then the manifest itself, under the stranger's name.
+	// An index with the private manifest. Then the manifest itself, under a name of the other user.
 	child := stored(secret.Manifest, ocispec.MediaTypeImageManifest)
 	child.Platform = &ocispec.Platform{OS: "linux", Architecture: "amd64"}
 	top = put("x/index:v1", ocispec.MediaTypeImageIndex, ocispec.Index{Versioned: versioned, MediaType: ocispec.MediaTypeImageIndex, Manifests: []ocispec.Descriptor{child}})
@@ -232,7 +235,7 @@ func TestWhatAStrangersManifestNamesIsNotPublic(t *testing.T) {
 var versioned = specs.Versioned{SchemaVersion: 2}
 
 // Bytes that an earlier pull has left may have come with a credential.
-func TestABlobThatWasBegunBeforeIsNotPublic(t *testing.T) {
+func TestABlobThatAnEarlierPullStartedIsNotPublic(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	put, err := reg.PutImage("team/app:v1", pullertest.ImageSpec{Layers: []int64{100_000}})
 	require.NoError(t, err)

@@ -17,9 +17,9 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// A Puller gets images as the kubelet does. [New] makes it; the zero Puller cannot be
-// used. Its methods may be called concurrently. A Puller holds no resource that has to be
-// closed.
+// A Puller gets images as the kubelet does. [New] makes a Puller; the zero Puller cannot
+// be used. Its methods may be called concurrently. A Puller holds no resource that has to
+// be closed.
 type Puller struct {
 	config    Config // with its defaults
 	slots     slots
@@ -80,15 +80,15 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 	return newTask(req, &p.config, p.calls.Add(1))
 }
 
-// Pull gets the image from the store where the policy allows it, and otherwise from the
-// registry. It makes one attempt, which tries one credential after another. It never
-// waits for the end of a back-off window, but it waits for its turn (see
-// Config.Parallel). Its steps are those of the kubelet's image manager:
+// Pull gets the image from the store if the policy allows it, and otherwise from the
+// registry. It makes one attempt, which tries one credential after another. It never waits
+// for the end of a back-off window, but it waits for its turn (see Config.Parallel). Its
+// steps are those of the kubelet's image manager:
 //
 //  1. The name is parsed (InvalidImageName).
-//  2. Unless the policy is Always, the store is asked (ImageInspectError). An
-//     image that is present, and that the Pod may use, is returned, if Config.Admission
-//     admits it (SignatureValidationFailed).
+//  2. Unless the policy is Always, the store is asked (ImageInspectError). If the
+//     image is present and the Pod may use it, Config.Admission is asked
+//     (SignatureValidationFailed), and then the image is returned.
 //  3. Under Never an absent image is a failure (ErrImageNeverPull). An image that the
 //     Pod may not use counts as absent.
 //  4. Within a back-off window the registry is not asked (ImagePullBackOff).
@@ -98,10 +98,10 @@ func (p *Puller) newTask(req Request) (*task, *Error) {
 //
 // Equal pulls that run at the same time share one transfer. Pulls are equal if they have
 // the same image, platform and secrets, and with Config.Admission the same namespace and
-// Fingerprint. The error is an [*Error]. When ctx ends, Pull
-// returns with an error that wraps the cause. It waits at most 50 ms for a Runtime, a
-// Keyring or Records that go on after the end of ctx, and then returns without them. The
-// end of ctx is not counted as a failure for the back-off.
+// Fingerprint. The error is an [*Error]. When ctx ends, Pull returns an error that wraps
+// the cause. If the Runtime, a Keyring or the Records go on after the end of ctx, Pull
+// waits 50 ms for them at most. The end of ctx is not counted as a failure for the
+// back-off.
 //
 // If a callback panics (a method of the Runtime, a Keyring or the Records, or Events),
 // each caller that waits for the pull panics too. It panics with the callback's value, or
@@ -119,10 +119,10 @@ type outcome struct {
 	present bool       // it was in the store already
 	store   StoreState // what the store had when the attempt began; "" if that is not known
 
-	asked  bool          // the registry was asked, or was going to be
-	shared bool          // another call began the pull
+	asked  bool          // the call reached the step that asks the registry
+	shared bool          // another call started the pull
 	answer *Answer       // to the credential that opened the image
-	took   time.Duration // by the pull, without the time in the queue
+	took   time.Duration // how long the pull took, without the time in the queue
 
 	began time.Time // when the attempt began
 	err   *Error
@@ -194,8 +194,9 @@ func (p *Puller) ensure(ctx context.Context, t *task) (o outcome) {
 	return p.pullShared(ctx, t, mirrors, secrets)
 }
 
-// conclude reports the image as used and sends the call's last events. It does not record or count the pull. attempt and
-// countForBackoff have done that already, once for all calls that share the pull.
+// conclude calls Config.Used and sends the call's last events. It does not record or count
+// the pull, because attempt and countForBackoff do that once for all calls that share the
+// pull.
 func (p *Puller) conclude(ctx context.Context, t *task, o outcome) outcome {
 	if o.err == nil && p.config.Used != nil {
 		p.config.Used(o.image)
@@ -216,8 +217,8 @@ func (t *task) ended(ctx context.Context) *Error {
 type storeAnswer struct {
 	presence pullpolicy.Presence
 	action   pullpolicy.Outcome // what the policy decides for that presence
-	image    Image              // where it is present
-	access   accessAnswer       // where the records were asked
+	image    Image              // if it is present
+	access   accessAnswer       // if the records were asked
 	err      error              // of the store, or of the Pod's secrets
 	reason   Reason             // of err
 }
@@ -272,15 +273,15 @@ func (p *Puller) askStore(ctx context.Context, t *task) storeAnswer {
 // Reason.
 //
 // PullWait also waits for an image that does not exist or that no credential opens,
-// because the image can still be pushed and a Keyring can get another credential. Give
-// ctx a deadline to limit that wait, or use Pull. When ctx ends, the error wraps its
-// cause and the last failure.
+// because the image can still be pushed and a Keyring can get another credential. To limit
+// that wait, give ctx a deadline, or use Pull. When ctx ends, the error wraps the cause of
+// that end and the last failure.
 func (p *Puller) PullWait(ctx context.Context, req Request) (Image, error) {
 	defer carryPanic()
 	return p.pullWait(ctx, req, sleep).result()
 }
 
-// pullWait is PullWait with the function that it sleeps with.
+// pullWait does the work of PullWait. It waits by calls of sleep.
 func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.Context, time.Duration) error) outcome {
 	t, err := p.newTask(req)
 	if err != nil {
@@ -308,7 +309,8 @@ func (p *Puller) pullWait(ctx context.Context, req Request, sleep func(context.C
 	}
 }
 
-// waits reports whether the failure may go away by itself.
+// waits reports whether PullWait waits after this failure, because a later pull may
+// succeed.
 func (e *Error) waits() bool {
 	switch e.Reason {
 	case ErrImagePull, ErrImagePullBackOff, ErrRegistryUnavailable, ErrSignatureValidation:
@@ -317,7 +319,8 @@ func (e *Error) waits() bool {
 	return false
 }
 
-// tried returns e if the registry was asked, or would have been, and nil otherwise.
+// tried returns e if the registry was asked or if e is a back-off after an earlier try,
+// and nil otherwise.
 func (e *Error) tried() *Error {
 	if len(e.Attempts) > 0 || e.Previous != nil {
 		return e
@@ -325,8 +328,8 @@ func (e *Error) tried() *Error {
 	return nil
 }
 
-// endedAfter adds last, the failure after which the call was waiting, to the error of a
-// context's end.
+// endedAfter adds last to err, the error of a context's end. last is the failure after
+// which the call waited.
 func endedAfter(err, last *Error) *Error {
 	if last == nil {
 		return err
@@ -337,20 +340,20 @@ func endedAfter(err, last *Error) *Error {
 	return &Error{Reason: err.Reason, Image: err.Image, Err: err.Err, Previous: last}
 }
 
-// PullAll pulls the images of reqs and yields each result when it is known, not in the
-// order of reqs. Config.Parallel limits the number of pulls at a time; without a limit
-// there are at most 64. PullAll takes at most one request ahead of the pulls that run, so
-// reqs may be of any length.
+// PullAll pulls the images of reqs. It yields each result as soon as the result is known,
+// and so not in the order of reqs. Config.Parallel limits the number of pulls at a time;
+// if it sets no limit, PullAll pulls at most 64 images at a time. PullAll takes at most
+// one request ahead of the pulls that run, so reqs may be of any length.
 //
-// As the kubelet does, PullAll pulls one image of a Pod at a time: while an image is pulled
-// for a Pod.UID, the other images of that Pod wait, and images of other Pods are pulled. At
-// most 256 images wait in this way; then PullAll takes no further request until one of them
-// begins.
+// Like the kubelet, PullAll pulls one image of a Pod at a time: while an image is pulled
+// for a Pod.UID, the other images of that Pod wait, and images of other Pods are pulled.
+// At most 256 images wait in this way. PullAll takes no further request until the pull of
+// one of them starts.
 //
 // When ctx ends, PullAll yields the errors of the pulls that run, and starts no further
-// pull. If images of reqs were left out, or if there was no result at all, PullAll yields
-// one last result, with the zero Request and an error that wraps ctx's cause. So a loop
-// that sees no error has seen all images of reqs.
+// pull. If not all images of reqs were started, or if no result was yielded, PullAll
+// yields one last result, with the zero Request and an error that wraps ctx's cause. So a
+// loop that gets no error has got all images of reqs.
 //
 // Breaking out of the loop cancels the pulls that run and waits until they have stopped.
 // PullAll calls reqs in another goroutine. After a break or the end of ctx, the yield
@@ -363,9 +366,10 @@ func (p *Puller) PullAll(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[
 	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, _ *turn) outcome { return p.pull(ctx, req) })
 }
 
-// PullAllWait is PullAll with PullWait for each image. An image that waits for the end of
-// a back-off window does not count for Config.Parallel, unless 256 other images wait
-// already, and other images of its Pod are pulled meanwhile.
+// PullAllWait is PullAll with PullWait for each image. While an image waits for the end of
+// a back-off window, other images of its Pod are pulled, and the image does not count for
+// Config.Parallel. If 256 other images wait already, an image that waits keeps its Pod and
+// counts for Config.Parallel.
 func (p *Puller) PullAllWait(ctx context.Context, reqs iter.Seq[Request]) iter.Seq2[Request, Result] {
 	return p.pullAll(ctx, reqs, func(ctx context.Context, req Request, t *turn) outcome { return p.pullWait(ctx, req, t.sleep) })
 }
@@ -389,10 +393,10 @@ func (p *Puller) pullAll(ctx context.Context, reqs iter.Seq[Request], pull func(
 }
 
 // Sweep removes from Config.Records the records of images that are not in the store any
-// more. stored reports whether an image with that ID (as in Image.ID) is in the store.
-// before is the time at which the store was listed, so that an image pulled after that
-// keeps its record. Without Records, Sweep does nothing. Call it as often as the store is
-// pruned.
+// more. stored reports whether the store has an image with the ID id, as in Image.ID.
+// before is the time at which the caller listed the store. An image that was pulled after
+// that time keeps its record. Without Records, Sweep does nothing. Call it after each
+// removal of images from the store.
 func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error {
 	defer carryPanic()
 	if p.access == nil {
@@ -401,8 +405,8 @@ func (p *Puller) Sweep(ctx context.Context, before time.Time, stored func(id str
 	return within(ctx, func() error { return p.access.sweep(ctx, before, stored) })
 }
 
-// sleep waits for d. It is the only function in which a Puller sleeps. The error is the
-// cause of the end of ctx.
+// sleep waits for d, or until ctx ends. It is the only function in which a Puller sleeps.
+// Its error is the cause of the end of ctx.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -15,7 +15,7 @@ import (
 
 // A Request asks for one image. Only Image must be set.
 type Request struct {
-	Image string // as written in a Pod
+	Image string // the name, as written in a Pod
 	// Policy is the container's imagePullPolicy. "" = what the API server fills in:
 	// Always for the tag latest, IfNotPresent otherwise.
 	Policy pullpolicy.Policy
@@ -23,27 +23,27 @@ type Request struct {
 	// credentials.PodKeyring, such as plugins that need a service account's token, is
 	// asked for Pod. nil = the Pod has none.
 	//
-	// If the Runtime asks mirrors, as package transfer's does, it is also asked for the names
-	// that the image has at the mirrors, and what it has for a mirror goes to that mirror
-	// only.
+	// If the Runtime asks mirrors, as package transfer's does, the Keyring is also asked for
+	// the names that the image has at the mirrors. A credential for a mirror is sent to that
+	// mirror only.
 	//
-	// A Keyring that is not a credentials.Fingerprinter works, but its pulls are not
-	// shared with others, and a repaired secret in it is not tried before the back-off
+	// A Keyring that is not a credentials.Fingerprinter works, but its pulls share no
+	// transfer with other pulls, and a repaired secret in it is not tried before the back-off
 	// window ends.
 	Keyring credentials.Keyring
 	// Pod is the Pod that the image is for. Back-off windows are kept for each Pod.UID.
-	// Secrets of another namespace are refused, and do not hide equal Secrets of the
-	// Pod's own namespace. Zero = no Pod.
+	// Secrets of another namespace are refused. They do not hide equal Secrets of the Pod's
+	// own namespace. Zero = no Pod.
 	Pod credentials.Pod
 	// Platform is the platform that the image is for; zero = Config.Platform. A platform
 	// without OS or architecture is refused, with an error that is an index.ErrPlatform.
 	Platform ocispec.Platform
-	// RuntimeHandler is the handler of the Pod's RuntimeClass, for Runtimes that keep images
-	// for each of them (KEP-4216); "" = the default handler. Requests for different handlers
-	// share no pull, no back-off window and no record, and an image that was pulled for one
-	// handler is not taken for preloaded by the Pods of another one. package transfer's Runtime keeps
-	// images for all handlers in one store, and refuses any other value than "". A handler
-	// is a DNS label, as in a RuntimeClass.
+	// RuntimeHandler is the handler of the Pod's RuntimeClass, for Runtimes that keep the
+	// images of each handler separately (KEP-4216); "" = the default handler. It must be a
+	// DNS label, as in a RuntimeClass. Requests for different handlers share no pull, no
+	// back-off window and no record. For the Pods of another handler, an image that was
+	// pulled for one handler does not count as preloaded. The Runtime of package transfer
+	// keeps one store for all handlers, and refuses every value except "".
 	RuntimeHandler string
 }
 
@@ -53,18 +53,18 @@ type task struct {
 	image      string // as written in the request, without user:password@
 	name       string // image, cut for texts
 	ref        reference.Reference
-	written    string // as Spec.Written
+	written    string // the name in the form of Spec.Written
 	pod        credentials.Pod
 	policy     pullpolicy.Policy
-	policyWhy  string
+	policyWhy  string // where policy comes from, in one phrase
 	platform   ocispec.Platform
 	handler    string
 	key        backoffKey
 	candidates *candidates
 }
 
-// newTask parses the request. Its errors are final: neither waiting nor another
-// credential helps. With an error, the task still has the fields that its event needs.
+// newTask parses the request. After its errors, neither a wait nor another credential
+// helps. With an error, the task still has the fields that its event needs.
 func newTask(req Request, config *Config, call uint64) (*task, *Error) {
 	t := &task{call: call, image: req.Image, pod: req.Pod, platform: req.Platform, handler: strings.Clone(req.RuntimeHandler)}
 	ref, how, err := config.Parser.ParseWritten(req.Image)
@@ -107,7 +107,7 @@ func choosePolicy(image, tag string, requested pullpolicy.Policy, config *Config
 	case requested == "" && !config.Kubelet.PolicyAsWritten:
 		policy = pullpolicy.Default(image)
 		switch {
-		case policy == pullpolicy.Always && tag != latest: // Config.Parser has another tag
+		case policy == pullpolicy.Always && tag != latest: // Config.Parser has another default tag
 			return policy, "default: no tag is written", nil
 		case policy == pullpolicy.Always:
 			return policy, "default: tag is latest", nil
@@ -126,8 +126,8 @@ func isZeroPlatform(p ocispec.Platform) bool {
 	return p.OS == "" && p.Architecture == "" && p.Variant == "" && p.OSVersion == "" && len(p.OSFeatures) == 0
 }
 
-// checkPlatform returns an error for a platform that no image can be for. Without this
-// check a typo would look like an image that no registry has.
+// checkPlatform returns an error for a platform that no image can have. Without this
+// check, a typo in the platform would look like an image that does not exist.
 func checkPlatform(p ocispec.Platform) error {
 	if _, err := (index.Selector{}).Select(ocispec.Index{}, p); errors.Is(err, index.ErrPlatform) {
 		return err
@@ -135,8 +135,8 @@ func checkPlatform(p ocispec.Platform) error {
 	return nil
 }
 
-// checkHandler returns an error unless a runtime handler is a DNS label, which Kubernetes
-// requires of a RuntimeClass.
+// checkHandler returns an error if a runtime handler is not a DNS label. Kubernetes
+// requires a DNS label in a RuntimeClass.
 func checkHandler(handler string) error {
 	const maxLabel = 63
 	ok := len(handler) <= maxLabel && !strings.HasPrefix(handler, "-") && !strings.HasSuffix(handler, "-")

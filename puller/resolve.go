@@ -17,19 +17,20 @@ import (
 // is that of the index, so that the answer holds for all platforms. A [Resolver] returns
 // it even if the index has no image for the request's platform.
 //
-// With package transfer's Runtime, Resolve sends one HEAD, and no GET, which Docker Hub
-// would count as a pull. A GET follows if the registry refuses HEAD or sends no digest in
-// the answer. A digest from a HEAD is not verified: the bytes are verified only when the
-// image is pulled by that digest. [Puller.Find] costs the same, asks also about a name
-// that has a digest, and says which credential opens the image.
+// With package transfer's Runtime, Resolve sends one HEAD. It sends no GET, because Docker
+// Hub counts a GET as a pull. Only if the registry refuses HEAD, or sends no digest in the
+// answer, a GET follows. A digest from a HEAD is not verified: the bytes are verified only
+// when the image is pulled by that digest. [Puller.Find] sends the same requests. It also
+// asks about a name that has a digest, and says which credential opens the image.
 //
 // Config.Events gets an EventAttempt for each credential that did not help, and then
-// EventResolved, or EventResolveFailed and what follows EventFailed in a pull.
+// EventResolved or EventResolveFailed. EventResolveFailed comes with the same EventHint
+// and EventBadSecret as EventFailed in a pull.
 //
 // Nothing is pulled or stored. Policy, back-off, QPS and Parallel do not apply. The
 // Runtime must be a Resolver or a [Planner]; otherwise the error wraps
-// errors.ErrUnsupported. A Planner can answer only if there is an image for the request's
-// platform. The error is an [*Error].
+// errors.ErrUnsupported. A Planner can answer only if the name has an image for the
+// request's platform. The error is an [*Error].
 func (p *Puller) Resolve(ctx context.Context, req Request) (reference.Reference, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
@@ -56,13 +57,12 @@ type Found struct {
 }
 
 // Find returns whether the image exists, and which of the request's and the node's
-// credentials opens it. It asks the registry as [Puller.Resolve] does, with one
-// credential after another, even if the name has a digest, and stores nothing. Package
-// transfer's Runtime needs no Store for it, only a Source such as a registry.Client. The
-// error is an [*Error]: an fs.ErrNotExist if the image does not exist, an
-// fs.ErrPermission if no credential opens it, and neither if the registry did not answer
-// that question, for example because it cannot be reached. credentials.VerdictOf
-// distinguishes more of these.
+// credentials opens it. It asks the registry as [Puller.Resolve] does, with one credential
+// after another, even if the name has a digest, and stores nothing. Package transfer's
+// Runtime needs no Store for it, only a Source such as a registry.Client. The error is an
+// [*Error]. It matches fs.ErrNotExist if the image does not exist, and fs.ErrPermission if
+// no credential opens the image. It matches neither if the registry gave no answer, for
+// example because it cannot be reached. credentials.VerdictOf distinguishes more cases.
 func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
 	defer carryPanic()
 	t, err := p.newTask(req)
@@ -73,7 +73,8 @@ func (p *Puller) Find(ctx context.Context, req Request) (Found, error) {
 	return found, nil
 }
 
-// find asks the registry, unless the request is unusable, and sends the call's events.
+// find asks the registry, and sends the call's events. It does not ask if unusable, the
+// error of newTask, is not nil.
 func (p *Puller) find(ctx context.Context, t *task, unusable *Error) (Found, *Error) {
 	ref, attempts, err := reference.Reference{}, []credentials.Attempt(nil), unusable
 	if err == nil {
@@ -110,7 +111,7 @@ func (p *Puller) askDigest(ctx context.Context, t *task) (ref reference.Referenc
 	return ref, attempts, nil
 }
 
-var errNoResolver = fmt.Errorf("the runtime cannot resolve names without pulling: %w", errors.ErrUnsupported)
+var errNoResolver = fmt.Errorf("the runtime cannot resolve a name without a pull: %w", errors.ErrUnsupported)
 
 // resolver returns the function with which the Runtime resolves a name, if it has one.
 func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest, error), ok bool) {
@@ -127,8 +128,8 @@ func (p *Puller) resolver() (resolve func(context.Context, Spec) (digest.Digest,
 }
 
 // askEach asks the Runtime a question that changes nothing, with one credential after
-// another. attempts also has the sources that gave no credential. Its last element is the
-// attempt that succeeded, if one did.
+// another. attempts also has the sources that gave no credential. If an attempt succeeded,
+// it is the last one.
 func askEach[T any](ctx context.Context, p *Puller, t *task, ask func(context.Context, Spec) (T, error)) (got T, attempts []credentials.Attempt, err *Error) {
 	type answer struct {
 		got      T

@@ -49,7 +49,7 @@ func TestResolveTriesOneCredentialAfterAnother(t *testing.T) {
 	assert.ErrorIs(t, err, ErrImagePull)
 	_, err = newWorld(t, Config{}).Resolve(t.Context(), req)
 	assert.ErrorIs(t, err, errors.ErrUnsupported)
-	assert.EqualError(t, err, `image "priv.example/app:1": the runtime cannot resolve names without pulling: unsupported operation`)
+	assert.EqualError(t, err, `image "priv.example/app:1": the runtime cannot resolve a name without a pull: unsupported operation`)
 	assert.Empty(t, maps.Collect(w.backoff.last.All()))
 }
 
@@ -70,8 +70,8 @@ func (r *resolvingRuntime) Resolve(_ context.Context, spec Spec) (digest.Digest,
 	return descriptor('9', 0).Digest, nil
 }
 
-// What a name points to does not depend on a platform. So a Runtime that is a Resolver is
-// not asked for a plan.
+// The digest of a name does not depend on a platform. So a Runtime that is a Resolver is
+// not asked for a Plan.
 func TestResolveAsksAResolverAndNoPlanner(t *testing.T) {
 	r := &resolvingRuntime{}
 	r.plan = func(Spec) (Plan, error) { return Plan{}, index.ErrNoMatch }
@@ -85,8 +85,8 @@ func TestResolveAsksAResolverAndNoPlanner(t *testing.T) {
 	assert.Equal(t, []string{"resolve priv.example/app:1 with b", "resolve priv.example/app:1 with a"}, r.took())
 }
 
-// The events of Resolve and Find say which credential opened the image, which did not help,
-// and what was not asked.
+// The events of Resolve and Find say which credential opened the image, which credentials
+// did not help, and which sources were not asked.
 func TestResolveSendsEvents(t *testing.T) {
 	node, err := credentials.ParseFile([]byte(`{"credHelpers":{"priv.example":"gcloud"}}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)
@@ -140,7 +140,7 @@ func TestResolveSendsEvents(t *testing.T) {
 	assert.Nil(t, w.events[0].Attempt, "the registry was not asked")
 }
 
-// A pull that failed names in its events what was not asked for a credential.
+// The events of a failed pull name the sources that were not asked for a credential.
 func TestFailedPullSendsHints(t *testing.T) {
 	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop"}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)

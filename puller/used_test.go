@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Used gets each image that a call returns, once, and nothing of a call that fails.
+// Used gets each image that a call returns, once. It is not called for a call that fails.
 func TestUsedGetsEachImageThatACallReturns(t *testing.T) {
 	var used []Image
 	w := newWorld(t, Config{Used: func(image Image) { used = append(used, image) }})
