@@ -19,54 +19,55 @@ import (
 type Config struct {
 	// Images are the images that are collected, for example those that [FromStore] returns.
 	Images Images
-	// High is how many percent of the file system must be used before images that are not
-	// too old are removed. Low is down to how many percent. A zero High is 85, and a zero
-	// Low is 80, as in the kubelet (imageGCHighThresholdPercent, imageGCLowThresholdPercent).
-	// A negative number is 0 percent. Low must not be higher than High.
+	// High and Low are percentages of the file system. If High percent or more are used, a
+	// round removes images until only Low percent are used. A zero High is 85, and a zero Low
+	// is 80, as in the kubelet (imageGCHighThresholdPercent, imageGCLowThresholdPercent). A
+	// negative number is 0 percent. Low must not be higher than High.
 	High, Low int
-	// MinAge is for how long an image is kept after it came into the store or was last
-	// used. Zero is 2 minutes, as in the kubelet (imageMinimumGCAge). A negative MinAge
-	// keeps no image for its age.
+	// MinAge is for how long an image is kept after it came into the store or was last used.
+	// Zero is 2 minutes, as in the kubelet (imageMinimumGCAge). With a negative MinAge no
+	// image is kept because of its age.
 	MinAge time.Duration
-	// MaxAge is how long an image may be unused before it is removed, however much space
-	// there is (imageMaximumGCAge). An image that was never used counts from when it came
-	// into the store. Zero is no limit, as in the kubelet.
+	// MaxAge is how long an image may be unused before it is removed, even if the file system
+	// has enough space (imageMaximumGCAge). For an image that was never used, the time counts
+	// from when the image came into the store. Zero is no limit, as in the kubelet.
 	MaxAge time.Duration
-	// InUse yields the images that are in use, by any ID or name: those of all containers
-	// and of all image volumes, also of containers that have stopped and may start again. It
-	// is asked once in each round, after the images were listed. It protects the images in
-	// the list: a layout.Layout does not list an image whose names now lead to other images,
-	// so keep what a program needs longer under its digest too, as by a pull of name@digest.
-	// If it yields an error, the
-	// round ends with this error and removes nothing. It must not start a round. Nil: no image
-	// is in use.
+	// InUse yields the IDs or names of the images that are in use: the images of all
+	// containers and of all image volumes. Containers that have stopped and may start again
+	// are included. A round calls InUse once, after it has listed the images. If InUse yields
+	// an error, the round ends with this error and removes nothing. InUse must not start a
+	// round. Nil: no image is in use.
+	//
+	// InUse protects only images that are in the list. A layout.Layout does not list an image
+	// if all its names now lead to other images. So if a program needs such an image longer,
+	// keep the image under its digest too, for example by a pull of name@digest.
 	InUse func(ctx context.Context) iter.Seq2[string, error]
-	// Pinned reports whether an image must stay, in addition to those that the store pins.
-	// It may be called concurrently. Nil: only the store pins images.
+	// Pinned reports whether an image must stay, in addition to the images that the store
+	// pins. It may be called concurrently. Nil: only the store pins images.
 	Pinned func(Image) bool
 	// Usage returns how full the file system of the images is. Nil is [FileSystem] of the
 	// directory of Images, which must then be a [Directory].
 	Usage func(ctx context.Context) (Usage, error)
 	// StateDir is the directory of the small file gc.json, in which the last use of each
-	// image survives a restart. It is made if it is missing. Processes that collect the same
-	// images, or use them, need the same StateDir. A round sees the uses of another process up
-	// to a minute later. "" is the directory .pullkit in the
-	// directory of Images. If Images is not a [Directory], nothing survives a restart, and
-	// all images then count as new.
+	// image survives a restart. The directory is made if it is missing. Processes that
+	// collect or use the same images need the same StateDir. A round sees the uses of another
+	// process up to a minute later. "" is the directory .pullkit in the directory of Images.
+	// If StateDir is "" and Images is not a [Directory], nothing survives a restart, and
+	// after a restart all images count as new.
 	StateDir string
-	// Sweep removes the records of images that are not in the store any more, as the method
-	// Sweep of puller.Puller and of records.Dir. It is called at the end of each round in
-	// which images were removed or found to be gone. before is when the store was listed
-	// again after that. Nil: nothing is swept.
+	// Sweep removes the records of images that are not in the store any more. The method
+	// Sweep of puller.Puller or of records.Dir can be used. Sweep is called at the end of
+	// each round that has removed images or has found images to be gone. before is the time
+	// of a new list of the store, which the round makes after that. Nil: nothing is swept.
 	Sweep func(ctx context.Context, before time.Time, stored func(id string) bool) error
-	// AsKubelet decides in all points as the kubelet of Kubernetes 1.36 to 1.38 beta; see
-	// the package comment. StateDir must be empty, because the kubelet keeps what it knows
-	// in memory only.
+	// AsKubelet makes the Collector decide in all points as the kubelet of Kubernetes 1.36 to
+	// 1.38 beta does; see the package comment. StateDir must then be empty, because the
+	// kubelet keeps the last uses in memory only.
 	AsKubelet bool
-	// Now returns the present time. It can be called in several goroutines at the same time.
-	// Nil is time.Now.
+	// Now returns the present time. It may be called concurrently. Nil is time.Now.
 	Now func() time.Time
-	// Logger gets failures that fail no call, and each removal at level debug. Nil: no log.
+	// Logger gets failures that are not returned by a call, and each removal at level debug.
+	// Nil: no log.
 	Logger *slog.Logger
 }
 
@@ -77,23 +78,24 @@ const (
 	defaultMinAge = 2 * time.Minute
 )
 
-// A Collector removes images that are not needed. [New] makes it. Its methods may be called
-// concurrently, and several processes may collect the images of one store: one round runs at
-// a time. A Collector must be closed.
+// A Collector removes images that are not needed. [New] makes a Collector; the zero
+// Collector cannot be used. Its methods may be called concurrently. Several processes may
+// collect the images of one store, if they have the same Config.StateDir: one round runs
+// at a time. A Collector must be closed.
 type Collector struct {
 	config  Config    // with its defaults
-	state   *stateDir // nil: what is known is kept in memory only
+	state   *stateDir // nil: records are kept in memory only
 	started time.Time
 	rounds  keylock.Locks // one round at a time in this process
 
 	mu      sync.Mutex
-	records map[string]record // what is known of each image
-	news    map[string]record // of it, what the state file does not have yet
+	records map[string]record // by the ID of an image
+	news    map[string]record // the part of records that the state file does not have yet
 	written time.Time         // when the state file was last written
-	timer   *time.Timer       // of the next write; nil if none is due
+	timer   *time.Timer       // of the next write; nil if no write is due
 	closed  bool
 
-	background context.Context // of the writes that timers start; Close ends it
+	background context.Context // the context of the writes that timers start; Close ends it
 	stop       context.CancelFunc
 	writes     sync.WaitGroup // the timers that are set, and the writes that they started
 }
@@ -110,7 +112,7 @@ func New(config Config) (*Collector, error) {
 	}
 	if config.Usage == nil {
 		if dir == "" {
-			return nil, errors.New("gc: Config.Usage is nil, and Images are in no known directory; set it, for example to what FileSystem returns")
+			return nil, errors.New("gc: Config.Usage is nil, and the directory of Config.Images is not known; set Usage, for example to what FileSystem returns")
 		}
 		config.Usage = FileSystem(dir)
 	}
@@ -119,11 +121,11 @@ func New(config Config) (*Collector, error) {
 	case config.High > 100:
 		return nil, fmt.Errorf("gc: Config.High is %d percent; it must be at most 100", config.High)
 	case config.Low > config.High:
-		return nil, fmt.Errorf("gc: Config.Low is %d percent, more than the %d percent of High; it must not be higher", config.Low, config.High)
+		return nil, fmt.Errorf("gc: Config.Low is %d percent, and Config.High is %d percent; Low must not be higher than High", config.Low, config.High)
 	case config.MaxAge < 0:
 		return nil, fmt.Errorf("gc: Config.MaxAge is %v; it must be 0 or more", config.MaxAge)
 	case config.AsKubelet && config.StateDir != "":
-		return nil, fmt.Errorf("gc: Config.StateDir is %q, and AsKubelet keeps what is known in memory only; leave one of them out", config.StateDir)
+		return nil, fmt.Errorf("gc: Config.StateDir is %q, but AsKubelet keeps the last uses in memory only; set only one of the two", config.StateDir)
 	}
 	config.MinAge = max(cmp.Or(config.MinAge, defaultMinAge), 0)
 	if config.Now == nil {
@@ -149,26 +151,26 @@ func New(config Config) (*Collector, error) {
 	return c, nil
 }
 
-// Used notes that the image with that ID, as in puller.Image, is used now. It does no I/O:
-// the state file is written soon after, at most once a minute. A puller.Puller calls it for
-// each image that it returns:
+// Used notes that the image with the ID id, as in puller.Image, is used now. It does no
+// I/O: the state file is written later, at most once a minute. Set puller.Config.Used so
+// that a puller.Puller calls it for each image that the Puller returns:
 //
 //	puller.Config{Used: func(image puller.Image) { collector.Used(image.ID) }}
 //
-// An image that was pulled and never used then counts from its pull. Without Used it counts
-// from the first round that has seen it.
+// Then the age of an image that was pulled and never used counts from its pull. Without
+// calls of Used, it counts from the first round that has seen the image.
 func (c *Collector) Used(id string) {
 	now := c.config.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, known := c.records[id]; !known && len(c.records) >= maxRecords {
-		return // more IDs than a store can have images; rounds see the real ones
+		return // these are more IDs than a store has images; rounds see the images that exist
 	}
 	c.note(id, record{first: now, used: now})
 	c.writeSoon()
 }
 
-// note merges what is known of an image with rec. The caller holds mu.
+// note merges rec into the record of an image. The caller holds mu.
 func (c *Collector) note(id string, rec record) {
 	c.records[id] = c.records[id].merge(rec)
 	if c.state != nil {
@@ -180,14 +182,15 @@ func (c *Collector) note(id string, rec record) {
 // that have removed images.
 const writeEvery = time.Minute
 
-// writeSoon has the state file written when writeEvery is over. The caller holds mu.
+// writeSoon sets a timer that writes the state file when writeEvery has passed since the
+// last write. The caller holds mu.
 func (c *Collector) writeSoon() {
 	if c.state == nil || c.timer != nil || c.closed {
 		return
 	}
 	wait := writeEvery - c.config.Now().Sub(c.written)
 	if c.written.IsZero() || wait > writeEvery {
-		wait = 0 // it was never written, or the clock was set back
+		wait = 0 // the file was never written, or the clock was set back
 	}
 	c.writes.Add(1)
 	c.timer = time.AfterFunc(max(wait, 0), func() {
@@ -195,7 +198,7 @@ func (c *Collector) writeSoon() {
 		ctx, cancel := context.WithTimeout(c.background, writeEvery)
 		defer cancel()
 		if err := c.flush(ctx); err != nil && c.background.Err() == nil {
-			c.config.Logger.Warn("the last use of images was not written", "error", err)
+			c.config.Logger.Warn("the last uses of images were not written", "error", err)
 		}
 	})
 }
@@ -208,14 +211,14 @@ func (c *Collector) stopTimer() {
 	c.timer = nil
 }
 
-// flush writes into the state file what it does not have yet. It takes the lock among
-// processes, so it waits while a round runs.
+// flush writes news into the state file. It takes the lock that processes share, so it
+// waits while a round runs.
 func (c *Collector) flush(ctx context.Context) error {
 	c.mu.Lock()
 	c.stopTimer()
 	nothing := len(c.news) == 0
 	if !nothing {
-		c.written = c.config.Now() // so that Used has no second write begun meanwhile
+		c.written = c.config.Now() // so that Used starts no second write during this one
 	}
 	c.mu.Unlock()
 	if c.state == nil || nothing {
@@ -233,7 +236,8 @@ func (c *Collector) flush(ctx context.Context) error {
 	return c.write(fsys, saved)
 }
 
-// write writes the file: what it has, with what is new.
+// write writes the state file: saved, which is its present content, merged with news. If
+// the write fails, news stays.
 func (c *Collector) write(fsys disk.FS, saved map[string]record) error {
 	c.mu.Lock()
 	news := c.news
@@ -254,9 +258,9 @@ func (c *Collector) write(fsys disk.FS, saved map[string]record) error {
 	return err
 }
 
-// Close writes the last uses that the state file does not have yet. It waits for a round that
-// runs, 10 seconds at most. Used may still be called, and is then only remembered in memory.
-// A second Close does nothing.
+// Close writes the last uses that the state file does not have yet. If a round runs, Close
+// waits for its end, 10 seconds at most. Used may still be called after Close, but those
+// uses are kept in memory only. A second Close does nothing.
 func (c *Collector) Close() error {
 	c.mu.Lock()
 	closed := c.closed
@@ -266,7 +270,7 @@ func (c *Collector) Close() error {
 	if closed {
 		return nil
 	}
-	c.stop() // a write that waits for the lock leaves it to the flush below
+	c.stop() // ends a write that waits for the lock; the flush below writes instead
 	c.writes.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)
 	defer cancel()

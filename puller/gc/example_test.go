@@ -14,8 +14,8 @@ import (
 	"github.com/pullkit/pullkit/puller/layout"
 )
 
-// A runtime is the images of a container runtime, such as the calls ListImages and
-// RemoveImage of CRI give them.
+// A runtime is the Images of a container runtime. A real one uses the calls ListImages and
+// RemoveImage of CRI.
 type runtime struct{ images []gc.Image }
 
 func (r *runtime) List(context.Context) ([]gc.Image, error) { return r.images, nil }
@@ -39,7 +39,8 @@ func threeImages() *runtime {
 	}}
 }
 
-// usage says how full a disk of 1,000 bytes is that has these images and 600 other bytes.
+// usage returns the Usage of a disk of 1,000 bytes that has these images and 600 other
+// bytes.
 func (r *runtime) usage(context.Context) (gc.Usage, error) {
 	u := gc.Usage{Capacity: 1000, Available: 400}
 	for _, image := range r.images {
@@ -140,7 +141,7 @@ func ExampleConfig() {
 func ExampleNew() {
 	_, err := gc.New(gc.Config{Images: threeImages(), High: 70})
 	fmt.Println(err)
-	// Output: gc: Config.Low is 80 percent, more than the 70 percent of High; it must not be higher
+	// Output: gc: Config.Low is 80 percent, and Config.High is 70 percent; Low must not be higher than High
 }
 
 // newCollector is New for the examples, with a clock that can be set and without a file.

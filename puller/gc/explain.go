@@ -20,23 +20,23 @@ type Reason string
 const (
 	ReasonInUse   Reason = "in use"  // kept: Config.InUse has it
 	ReasonPinned  Reason = "pinned"  // kept: the store or Config.Pinned pins it
-	ReasonForeign Reason = "foreign" // kept: it has a name that another program wrote; see Image.Foreign
-	ReasonYoung   Reason = "young"   // kept: it came or was used less than Config.MinAge ago
+	ReasonForeign Reason = "foreign" // kept: another program gave it a name; see Image.Foreign
+	ReasonYoung   Reason = "young"   // kept: it came into the store or was used less than Config.MinAge ago
 	ReasonAge     Reason = "age"     // removed: it was not used for Config.MaxAge
 	ReasonSpace   Reason = "space"   // removed if space is needed
 )
 
-// A Verdict says what is decided about one image, and why.
+// A Verdict says whether one image is kept or removed, and why.
 type Verdict struct {
 	Image  Image  `json:"image"`
 	Reason Reason `json:"reason"`
 	// Place is the image's place in the order of removal, from 1; 0 if the image is kept.
 	Place int `json:"place,omitempty"`
-	// FirstSeen is when a round or a pull first saw the image, and LastUsed when it was last
-	// seen in use; zero if it never was.
+	// FirstSeen is when a round or a pull first saw the image. LastUsed is when the image was
+	// last seen in use; zero if it was never used.
 	FirstSeen time.Time `json:"firstSeen"`
 	LastUsed  time.Time `json:"lastUsed,omitzero"`
-	// Until is when a young image will be old enough to be removed.
+	// Until is when a young image will be old enough to be removed; zero for other images.
 	Until time.Time `json:"until,omitzero"`
 }
 
@@ -61,17 +61,18 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // An Explanation says what the next round would do.
 type Explanation struct {
 	Usage Usage `json:"usage"`
-	// ToFree is how many bytes the next round has to free; 0 if less than Config.High
-	// percent are used. How many images that takes is known only when they are removed,
-	// because images share content.
+	// ToFree is how many bytes the next round has to free; 0 if less than Config.High percent
+	// are used. It is not known in advance how many images must be removed for that, because
+	// images share content.
 	ToFree int64 `json:"toFree,omitempty"`
 	// Images are all images: first those that may be removed, in the order of removal,
 	// and then those that are kept.
 	Images []Verdict `json:"images"`
 }
 
-// Explain returns what the next round would do with each image, and why. It changes nothing,
-// and it waits for no round. An image that no round has seen counts as first seen now.
+// Explain returns what the next round would do with each image, and why. It changes
+// nothing, and does not wait for a round that runs. An image that no round has seen counts
+// as first seen now.
 func (c *Collector) Explain(ctx context.Context) (Explanation, error) {
 	e, err := c.explain(ctx)
 	if err != nil {
@@ -128,7 +129,8 @@ func (c *Collector) explain(ctx context.Context) (Explanation, error) {
 	return e, nil
 }
 
-// remembered returns all records, with those of the state file.
+// remembered returns the records of the state file, merged with news; without a state
+// file, all records in memory.
 func (c *Collector) remembered(now time.Time) (map[string]record, error) {
 	saved := make(map[string]record)
 	if c.state != nil && c.state.exists() {
@@ -168,8 +170,8 @@ type candidate struct {
 	until  time.Time
 }
 
-// rank returns the images that may be removed, in the order of removal, and those that are
-// kept whatever their age.
+// rank returns the images that may be removed, in the order of removal, and the images
+// that are kept whatever their age.
 func (c *Collector) rank(images []Image, used usedImages, known func(Image) record, now time.Time) (queue, kept []candidate) {
 	for _, image := range images {
 		i := candidate{Image: image, rec: known(image)}
@@ -196,7 +198,7 @@ func (c *Collector) rank(images []Image, used usedImages, known func(Image) reco
 	return queue, kept
 }
 
-// expired reports whether an image is older than Config.MaxAge.
+// expired reports whether an image was not used for longer than Config.MaxAge.
 //
 // In the kubelet an image that was never used is infinitely old, whatever its minimum age.
 // Because the kubelet knows no last use from before it started, it removes no image for its
@@ -212,9 +214,10 @@ func (c *Collector) expired(rec record, now time.Time) bool {
 	return now.Sub(rec.last()) > c.config.MaxAge && !young
 }
 
-// young reports whether an image is too young to be removed for space, and until when it is.
-// An image that was used since the round began at now is young whatever Config.MinAge is.
-// The kubelet counts the age from when it first saw the image, and not from its last use.
+// young reports whether an image is too young to be removed for space, and until when. now
+// is when the round started. An image that was used since then is young whatever
+// Config.MinAge is. The kubelet counts the age from when it first saw the image, and not
+// from its last use.
 func (c *Collector) young(rec record, now time.Time) (young bool, until time.Time) {
 	from := rec.last()
 	if c.config.AsKubelet {
@@ -238,11 +241,11 @@ func (c *Collector) look(ctx context.Context) ([]Image, usedImages, error) {
 	}
 	seq := c.config.InUse(ctx)
 	if seq == nil {
-		return nil, nil, errors.New("Config.InUse returned nil, so which images are in use is not known: return an empty sequence if none are")
+		return nil, nil, errors.New("Config.InUse returned nil, so it is not known which images are in use; it must return an empty sequence if no image is in use")
 	}
 	for name, err := range seq {
 		if err != nil {
-			return nil, nil, fmt.Errorf("which images are in use is not known: %w", err)
+			return nil, nil, fmt.Errorf("it is not known which images are in use: %w", err)
 		}
 		used[name] = true
 		if ref, err := reference.Parse(name); err == nil {
@@ -253,12 +256,12 @@ func (c *Collector) look(ctx context.Context) ([]Image, usedImages, error) {
 		}
 	}
 	if ctx.Err() != nil {
-		return nil, nil, fmt.Errorf("which images are in use is not known: %w", context.Cause(ctx))
+		return nil, nil, fmt.Errorf("it is not known which images are in use: %w", context.Cause(ctx))
 	}
 	return images, used, nil
 }
 
-// has reports whether an image is in use under any of its IDs and names.
+// has reports whether Config.InUse has yielded any of the IDs and names of an image.
 func (u usedImages) has(image Image) bool {
 	return u[image.ID] && image.ID != "" || slices.ContainsFunc(image.Parts, u.hasName) ||
 		slices.ContainsFunc(image.Names, u.hasName) || slices.ContainsFunc(image.aliases, u.hasName)

@@ -17,10 +17,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A node has images, a file system and a clock.
+// A node is an Images with a file system and a clock of its own.
 type node struct {
 	images  []Image
-	frees   map[string]int64 // what the removal of an image really frees; else its Size
+	frees   map[string]int64 // how many bytes the removal of an image frees; without an entry, its Size
 	stuck   map[string]error // errors of removals
 	removed []string
 	inUse   []string
@@ -102,7 +102,7 @@ func start(t *testing.T, cfg Config) *Collector {
 	return c
 }
 
-// pass lets time go by, in which the collector has rounds.
+// pass moves the clock by d, and then runs a round of the collector.
 func (n *node) pass(t *testing.T, c *Collector, d time.Duration) {
 	t.Helper()
 	n.now = n.now.Add(d)
@@ -113,19 +113,20 @@ func (n *node) pass(t *testing.T, c *Collector, d time.Duration) {
 func TestNewRefusesWhatIsNotValid(t *testing.T) {
 	usage := func(context.Context) (Usage, error) { return Usage{}, nil }
 	for want, cfg := range map[string]Config{
-		"Config.Images is nil":     {},
-		"Config.Usage is nil":      {Images: newNode()},
-		"at most 100":              {Images: newNode(), Usage: usage, High: 101},
-		"must not be higher":       {Images: newNode(), Usage: usage, High: 70},
-		"Config.MaxAge is -1ns":    {Images: newNode(), Usage: usage, MaxAge: -1},
-		"keeps what is known in m": {Images: newNode(), Usage: usage, AsKubelet: true, StateDir: "x"},
+		"Config.Images is nil":    {},
+		"Config.Usage is nil":     {Images: newNode()},
+		"at most 100":             {Images: newNode(), Usage: usage, High: 101},
+		"must not be higher":      {Images: newNode(), Usage: usage, High: 70},
+		"Config.MaxAge is -1ns":   {Images: newNode(), Usage: usage, MaxAge: -1},
+		"set only one of the two": {Images: newNode(), Usage: usage, AsKubelet: true, StateDir: "x"},
 	} {
 		_, err := New(cfg)
 		assert.ErrorContains(t, err, want)
 	}
 }
 
-// The image that was not used for the longest time goes first, and no more than necessary go.
+// The image that was not used for the longest time is removed first, and no more images
+// than necessary are removed.
 func TestRoundFreesSpaceDownToTheLowThreshold(t *testing.T) {
 	n := newNode()
 	n.free = 500
@@ -169,7 +170,7 @@ func TestFreedBytesAreThoseThatBecameFree(t *testing.T) {
 		n.free = 500
 		for i := range 4 {
 			n.add(fmt.Sprint("i", i), 200)
-			n.frees[fmt.Sprint("i", i)] = 30 // the rest is a layer that all have
+			n.frees[fmt.Sprint("i", i)] = 30 // the rest is a layer that all images share
 			n.pass(t, c, time.Hour)
 		}
 		n.frees["i3"] = 170
@@ -202,8 +203,8 @@ func TestARoundStopsWhenTheFileSystemHasEnoughRoom(t *testing.T) {
 	assert.EqualValues(t, 240, report.After.Available)
 }
 
-// What the kubelet gets wrong: an image that came a moment ago and was never used is not
-// older than the maximum age.
+// An image that came a moment ago and was never used is not older than the maximum age. In
+// the kubelet it is.
 func TestAnImageThatWasNeverUsedIsAsOldAsItsPull(t *testing.T) {
 	for kubelet, want := range map[bool][]string{false: {"i0"}, true: {"i0", "i1"}} {
 		n := newNode()
@@ -270,7 +271,7 @@ func TestUsedKeepsAnOldImage(t *testing.T) {
 	assert.Equal(t, ReasonAge, report.Removed[1].Reason)
 }
 
-// If which images are in use is not known, nothing is removed.
+// If it is not known which images are in use, nothing is removed.
 func TestAnErrorOfInUseRemovesNothing(t *testing.T) {
 	n := newNode()
 	c := start(t, n.config())
@@ -298,8 +299,8 @@ func TestAnErrorOfInUseRemovesNothing(t *testing.T) {
 	assert.Empty(t, n.swept)
 }
 
-// An image that cannot be removed does not keep others from being removed. One that has
-// changed since it was listed is kept without an error, and is in use.
+// If an image cannot be removed, the round removes the next one. An image that has changed
+// since it was listed is kept without an error, and counts as used.
 func TestRoundGoesOnAfterAnImageThatIsKept(t *testing.T) {
 	n := newNode()
 	cfg := n.config()
@@ -338,7 +339,7 @@ func TestAnErrorSaysThatTooLittleBecameFree(t *testing.T) {
 	n.now, n.free = n.now.Add(time.Hour), 0
 	report, err := c.Round(t.Context())
 	assert.ErrorIs(t, err, ErrNotEnough)
-	assert.EqualError(t, err, "gc: the removal of unused images did not free enough space: 100% of 1000 B are used, and 10 B of 200 B to free became free: the rest is images that must stay, or other files")
+	assert.EqualError(t, err, "gc: the removal of unused images did not free enough space: 100% of 1000 B were used, 200 B had to become free, and 10 B became free; the rest is images that must stay, or other files")
 	assert.Len(t, report.Removed, 1)
 	n.total = 0
 	_, err = c.Round(t.Context())
@@ -418,7 +419,7 @@ func idsOf(report Report) []string {
 	return ids
 }
 
-// A round that waits for another one ends with its context.
+// A round that waits for another round ends with its context.
 func TestRoundWaitsForTheRoundThatRuns(t *testing.T) {
 	n := newNode()
 	c := start(t, n.config())
@@ -452,7 +453,8 @@ func TestRoundStopsWhenItsContextEnds(t *testing.T) {
 	assert.Len(t, report.Removed, 1)
 }
 
-// The kubelet's own image manager has answered these worlds; internal/oracle has made them.
+// The collector decides as the kubelet's own image manager has decided for the same
+// images. internal/oracle made the vectors.
 func TestVectorsOfTheKubelet(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "vectors", "kubelet.json"))
 	require.NoError(t, err)

@@ -18,25 +18,26 @@ import (
 	"github.com/pullkit/pullkit/puller/layout"
 )
 
-// Images are the images of a store. [FromStore] returns the Images of a layout.Layout and of
-// every other content.Remover. An adapter for a container runtime implements Images by the
-// CRI calls ListImages and RemoveImage. The methods may be called concurrently.
+// Images is a store of which images are listed and removed. [FromStore] returns the Images
+// of a layout.Layout and of every other content.Remover. An adapter for a container
+// runtime implements Images by the CRI calls ListImages and RemoveImage. The methods may
+// be called concurrently.
 type Images interface {
 	// List returns all images of the store, each ID once.
 	List(ctx context.Context) ([]Image, error)
-	// Remove removes an image as List returned it, under all its names, and returns how
-	// many bytes that freed, also if there is an error. Content that another image uses
-	// is kept and not counted. If a pull or another program has changed the image since it
-	// was listed, the error wraps content.ErrChanged, and the image is kept. If the image is
-	// not there any more, Remove succeeds.
+	// Remove removes an image that List returned, with all its names. It returns how many
+	// bytes became free, also if it returns an error. Content that another image uses is kept
+	// and not counted. If a pull or another program has changed the image since it was
+	// listed, the image is kept, and the error wraps content.ErrChanged. If the image is gone
+	// already, Remove succeeds.
 	Remove(ctx context.Context, image Image) (freed int64, err error)
 }
 
-// A Directory is an Images whose content is in a directory. It is optional. The directory
-// is the default of Config.Usage and Config.StateDir.
+// A Directory is an Images whose content is in a directory. It is optional. The defaults
+// of Config.Usage and Config.StateDir use this directory.
 type Directory interface {
 	Images
-	// Dir returns the path of the directory, or "" if it has none.
+	// Dir returns the path of the directory; "" if the content is not in a directory.
 	Dir() string
 }
 
@@ -47,37 +48,40 @@ type Image struct {
 	// Parts are the IDs of further images that come and go with this one: the images in a
 	// stored index.
 	Parts []string `json:"parts,omitempty"`
-	// Names are the names of the image: tags, and digests as in the field RepoDigests of
-	// CRI. Config.InUse may call the image by each of them.
+	// Names are the names of the image: names with a tag, and names with a digest, as in the
+	// field RepoDigests of CRI. Config.InUse may yield any of them.
 	Names []string `json:"names,omitempty"`
-	// Size is how many bytes the image takes up in the store, with content that it shares
-	// with other images; 0 if it is not known.
+	// Size is how many bytes the content of the image takes up in the store, including
+	// content that it shares with other images; 0 if this is not known.
 	Size int64 `json:"size,omitempty"`
 	// Pinned says that the store pins the image, as a container runtime pins its sandbox
 	// image.
 	Pinned bool `json:"pinned,omitempty"`
-	// Foreign says that the image has a name which no pull has written, because it is not a
-	// whole image name. Another program needs the image under that name.
+	// Foreign says that the store has the image under a name that is not a whole image name.
+	// Pulls write only whole names, so another program needs the image.
 	Foreign bool `json:"foreign,omitempty"`
 
-	entries []content.Entry // of a content.Remover
-	aliases []string        // further names and IDs by which Config.InUse may call it
+	entries []content.Entry // the entries of the image in a content.Remover
+	aliases []string        // other names and IDs of the image that Config.InUse may yield
 }
 
 // ids returns the ID and the Parts.
 func (i Image) ids() []string { return append([]string{i.ID}, i.Parts...) }
 
 // FromStore returns the images of a store, for example of a layout.Layout. An image is a
-// manifest, or an index of which the store has several images, with all names that lead to
-// it. Its ID is the digest of the manifest, as that of a puller.Image from package transfer.
+// manifest with all names that lead to it. If the store has several images of an index,
+// the index is one image with all names that lead to it. The ID of an image is the digest
+// of the manifest or index, as in a puller.Image from package transfer.
 //
-// If the store has a method Dir, as a layout.Layout, the result is a [Directory]. If it has
-// the method Prune of a layout.Layout, a round that frees space first removes content that
-// no image leads to and that no pull has used for an hour. If it has a method
+// If the store has a method Dir, as a layout.Layout has, the result is a [Directory] with
+// that directory. If the store has the method Prune of a layout.Layout, a round that frees
+// space first removes content that no image leads to and that no pull has used for an
+// hour. If the store has the method
 //
 //	Pinned(ctx context.Context, entries ...content.Entry) (bool, error)
 //
-// as a store that a container runtime shares, the method says which images are pinned.
+// then the method says which images are pinned. A store that belongs to a container
+// runtime can have such a method.
 func FromStore(store content.Remover) Images { return &storeImages{store: store} }
 
 type storeImages struct {
@@ -93,7 +97,7 @@ func (s *storeImages) Dir() string {
 	return ""
 }
 
-// prune removes content without a name that no pull has used for an hour.
+// prune removes content that no name leads to and that no pull has used for an hour.
 func (s *storeImages) prune(ctx context.Context) (int64, error) {
 	p, ok := s.store.(interface {
 		Prune(context.Context, layout.PruneConfig) (content.Removal, error)
@@ -159,7 +163,7 @@ func (s *storeImages) Remove(ctx context.Context, image Image) (int64, error) {
 	return removed.Bytes, err
 }
 
-// Limits of an index whose images are listed, as of a pull.
+// The limits for the documents of an index, as in a pull.
 const (
 	maxLevels    = 5
 	maxDocuments = 1000
@@ -207,7 +211,7 @@ func (s *storeImages) describe(ctx context.Context, top ocispec.Descriptor) (Ima
 	return image, nil
 }
 
-// add adds the size of a blob that is not counted yet.
+// add adds the size of a blob to the Size of the image, once for each digest.
 func (i *Image) add(d ocispec.Descriptor, counted map[digest.Digest]bool) {
 	if !counted[d.Digest] && d.Size > 0 {
 		counted[d.Digest] = true
@@ -215,7 +219,8 @@ func (i *Image) add(d ocispec.Descriptor, counted map[digest.Digest]bool) {
 	}
 }
 
-// readDocument returns a stored manifest or index, or nil if it is not stored, or is not one.
+// readDocument returns the stored manifest or index d; nil if it is not stored, or if the
+// stored content is neither a manifest nor an index.
 func readDocument(ctx context.Context, store content.Store, d ocispec.Descriptor) (*ocilayout.Document, error) {
 	doc, err := ocilayout.Read(ctx, store, d)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ocilayout.ErrNoDocument) {
@@ -224,19 +229,21 @@ func readDocument(ctx context.Context, store content.Store, d ocispec.Descriptor
 	return doc, err
 }
 
-// A document is what is remembered of a manifest, which never changes.
+// A document has the facts about a manifest that are remembered. They do not change,
+// because the manifest has a digest.
 type document struct {
 	size   int64
-	config string // its digest, which is the image's ID in CRI; "" if there is none
+	config string // the digest of the config, which is the image's ID in CRI; "" without a config
 }
 
-// documents remembers the manifests of the last list, so that each is read once.
+// documents remembers the manifests of the last list, so that each manifest is read once.
 type documents struct {
 	mu  sync.Mutex
 	all map[digest.Digest]document
 }
 
-// read returns the manifest d, and false if it is not stored or not a manifest.
+// read returns the document of the manifest d. The result is false if d is not stored or
+// is not a manifest.
 func (k *documents) read(ctx context.Context, store content.Store, d ocispec.Descriptor) (document, bool, error) {
 	k.mu.Lock()
 	found, ok := k.all[d.Digest]
@@ -266,7 +273,7 @@ func (k *documents) read(ctx context.Context, store content.Store, d ocispec.Des
 	return found, true, nil
 }
 
-// keep forgets all manifests except these.
+// keep forgets all manifests except the listed ones.
 func (k *documents) keep(listed map[digest.Digest]int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

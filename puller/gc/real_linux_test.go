@@ -48,8 +48,8 @@ func mountExt4(t *testing.T) string {
 	return dir
 }
 
-// fill pulls images of 3 MiB, which share a layer of 2 MiB by pairs, until the file system is
-// full to that many percent.
+// fill pulls images of 3 MiB until that many percent of the file system are used. Two
+// images each share a layer of 2 MiB.
 func fill(t *testing.T, s *site, dir string, percent int, now *clock) []puller.Image {
 	var images []puller.Image
 	for i := 0; ; i++ {
@@ -65,8 +65,9 @@ func fill(t *testing.T, s *site, dir string, percent int, now *clock) []puller.I
 	}
 }
 
-// A small file system is filled to the threshold. A round frees it down to the low threshold,
-// as the file system itself says, and keeps what was used last and what is in use.
+// A small file system is filled to the high threshold. After a round the file system
+// itself says that only the low threshold is used. The images that were used last or are
+// in use are kept.
 func TestARealFileSystemIsFreed(t *testing.T) {
 	for name, mount := range map[string]func(*testing.T) string{"tmpfs": mountTmpfs, "ext4": mountExt4} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestARealFileSystemIsFreed(t *testing.T) {
 			assert.InDelta(t, report.After.Available-report.Before.Available, report.Freed, 128<<10, "the bytes really became free")
 			for i, removed := range report.Removed {
 				assert.Equal(t, explanation.Images[i].Image.ID, removed.Image.ID)
-				assert.Equal(t, images[2+i].ID, removed.Image.ID, "the one that was not used for the longest time")
+				assert.Equal(t, images[2+i].ID, removed.Image.ID, "the image that was not used for the longest time goes first")
 			}
 			for _, kept := range []puller.Image{images[0], images[1], images[len(images)-1]} {
 				_, err := s.puller.Pull(t.Context(), puller.Request{Image: kept.Ref.String(), Policy: "Never"})
@@ -109,7 +110,7 @@ func TestARealFileSystemIsFreed(t *testing.T) {
 	}
 }
 
-// If no byte is left on the disk, a round still frees space.
+// If the disk has no free byte, a round still frees space.
 func TestAFileSystemWithoutAByteIsFreed(t *testing.T) {
 	for name, mount := range map[string]func(*testing.T) string{"tmpfs": mountTmpfs, "ext4": mountExt4} {
 		t.Run(name, func(t *testing.T) {
@@ -181,8 +182,9 @@ func (s saying) Remove(ctx context.Context, image gc.Image) (int64, error) {
 	return s.Images.Remove(ctx, image)
 }
 
-// A process is killed in the middle of a round. Every image that has a name is complete, the
-// last use of the others is kept, and the next round removes the rest and what was left over.
+// A process is killed in the middle of a round. Every image that still has a name is
+// complete, the last uses of the images are kept, and the next round removes the remaining
+// images and the content without a name.
 func TestKilledRoundsLeaveWholeImages(t *testing.T) {
 	dir := t.TempDir()
 	s := newSite(t, dir, puller.Config{})

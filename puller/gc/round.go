@@ -17,17 +17,18 @@ import (
 type Report struct {
 	// Removed are the images that were removed, in this order.
 	Removed []Removed `json:"removed,omitempty"`
-	// Before and After say how full the file system was when the round began to free space,
-	// and at its end. Before is zero if the round did not get that far, and After if nothing
-	// was removed.
+	// Before says how full the file system was when the round checked the thresholds; zero if
+	// the round ended earlier. After says how full it was at the end of the round; zero if no
+	// image was removed.
 	Before Usage `json:"before,omitzero"`
 	After  Usage `json:"after,omitzero"`
-	// ToFree is how many bytes had to become free; 0 if less than Config.High was used.
+	// ToFree is how many bytes had to become free; 0 if less than Config.High percent were
+	// used.
 	ToFree int64 `json:"toFree,omitempty"`
-	// Freed is how many bytes became free, as the store counts them: those of Pruned and of
-	// all Removed.
+	// Freed is how many bytes became free, as the store counts them: the sum of Pruned and of
+	// the Freed of all Removed.
 	Freed int64 `json:"freed,omitempty"`
-	// Pruned is how many bytes of content were removed that no image led to.
+	// Pruned is how many bytes of content were removed to which no image led.
 	Pruned int64 `json:"pruned,omitempty"`
 }
 
@@ -35,32 +36,35 @@ type Report struct {
 type Removed struct {
 	Image  Image  `json:"image"`
 	Reason Reason `json:"reason"` // ReasonAge or ReasonSpace
-	// Freed is how many bytes that freed, without content that other images use. AsKubelet
-	// counts the Size of the image.
+	// Freed is how many bytes became free, without content that other images use. Under
+	// AsKubelet it is the Size of the image.
 	Freed int64 `json:"freed"`
 }
 
-// ErrNotEnough says that a round could not free as much space as it had to. The file system
-// is full of images that must stay, or of other files.
+// ErrNotEnough says that a round could not free enough space: the images that it may
+// remove take up too little. The rest of the file system is images that must stay, or
+// other files.
 var ErrNotEnough = errors.New("the removal of unused images did not free enough space")
 
 // Round is one round of garbage collection. It removes the images that are older than
 // Config.MaxAge. Then, if Config.High percent of the file system are used or more, it
-// removes images until only Config.Low percent are used: first those that were not used for
-// the longest time. It never removes an image that is in use, pinned or young; see
-// [Collector.Explain]. Call it every few minutes; the kubelet does every 5 minutes.
+// removes images until only Config.Low percent are used: first those that were not used
+// for the longest time. It never removes an image that is in use, pinned, foreign or
+// young; see [Reason]. Call Round every few minutes. The kubelet collects every 5 minutes.
 //
-// If images cannot be listed, if Config.InUse yields an error, or if the state file cannot be
-// read, Round removes nothing and returns the error. If an image cannot be removed, Round
-// goes on with the next one and returns the errors of all. The error wraps ErrNotEnough if
-// too little space became free. The Report is valid also if there is an error.
+// If images cannot be listed, if Config.InUse yields an error, or if the state file cannot
+// be read, Round removes nothing and returns the error. If an image cannot be removed,
+// Round goes on with the next image, and returns all errors joined. The error wraps
+// ErrNotEnough if too little space became free. The Report is valid also if Round returns
+// an error.
 //
-// Round waits for a round that runs in this or another process, until ctx ends. When ctx
-// ends later, Round stops before the next image.
+// If a round runs in this or another process, Round waits for its end, or until ctx ends.
+// If ctx ends during the round, Round stops before it removes the next image.
 func (c *Collector) Round(ctx context.Context) (Report, error) { return c.collect(ctx, false) }
 
-// RemoveUnused removes all images that are not in use, pinned or young, however much space
-// there is, as the kubelet does when its disk is under pressure. Otherwise it is as Round.
+// RemoveUnused removes all images that are not in use, pinned, foreign or young, even if
+// the file system has enough space. The kubelet does this when its disk is under pressure.
+// In all other points it is as Round.
 func (c *Collector) RemoveUnused(ctx context.Context) (Report, error) { return c.collect(ctx, true) }
 
 func (c *Collector) collect(ctx context.Context, all bool) (Report, error) {
@@ -78,13 +82,13 @@ type round struct {
 	began  time.Time
 	report Report
 
-	looked bool              // the images and those in use are known
+	looked bool              // the images were listed, and it is known which of them are in use
 	gone   bool              // images were removed, or were found to be gone
 	swept  bool              // the kubelet would sweep now
 	saved  map[string]record // what the state file has
 }
 
-// locked runs the round while no other one runs.
+// locked runs the round under the locks that let one round run at a time.
 func (r *round) locked(ctx context.Context) error {
 	unlock, err := r.rounds.Lock(ctx, "")
 	if err != nil {
@@ -112,9 +116,10 @@ func (r *round) locked(ctx context.Context) error {
 	return r.andSweep(ctx, errors.Join(err, r.save(fsys)))
 }
 
-// save writes the state file. If it was written within the last minute, it is written again
-// at once only if images are gone. Otherwise a process that is killed could leave the last
-// use of an image that another program then pulls again, and which would look old.
+// save writes the state file. If the file was written within the last minute, save writes
+// it again only if images are gone. Without that write, a process that is killed could
+// leave the old last use of a removed image in the file. If another program then pulls
+// that image again, the image would look old.
 func (r *round) save(fsys disk.FS) error {
 	if !r.looked {
 		return nil
@@ -134,7 +139,8 @@ func (r *round) save(fsys disk.FS) error {
 	return r.write(fsys, r.saved)
 }
 
-// andSweep sweeps the records after a round whose error is err.
+// andSweep calls Config.Sweep after a round, if it is due. It returns err, the error of
+// the round, joined with its own errors.
 func (r *round) andSweep(ctx context.Context, err error) error {
 	due := r.gone
 	if r.config.AsKubelet {
@@ -179,7 +185,8 @@ func (r *round) run(ctx context.Context) error {
 	return r.measured(ctx, errors.Join(failed, r.freeDown(ctx, queue)))
 }
 
-// measured notes how full the file system is after a round that has removed something.
+// measured notes how full the file system is at the end of a round that has removed
+// images. It returns err.
 func (r *round) measured(ctx context.Context, err error) error {
 	if len(r.report.Removed) > 0 && !r.config.AsKubelet {
 		if after, uerr := r.config.Usage(ctx); uerr == nil {
@@ -189,8 +196,8 @@ func (r *round) measured(ctx context.Context, err error) error {
 	return err
 }
 
-// detect notes which images there are and which of them are in use, and forgets those that
-// are gone.
+// detect notes which images the store has and which of them are in use. It forgets the
+// images that are gone.
 func (r *round) detect(images []Image, used usedImages) {
 	now := r.config.Now()
 	r.mu.Lock()
@@ -208,7 +215,8 @@ func (r *round) detect(images []Image, used usedImages) {
 		}
 	}
 	for id, rec := range r.records {
-		// An image that was pulled after the list was made is not in the list.
+		// An image that was pulled after the list was made is missing from the list, and is not
+		// gone.
 		if !present[id] && (r.config.AsKubelet || rec.last().Before(r.began)) {
 			r.forget(id)
 		}
@@ -216,14 +224,14 @@ func (r *round) detect(images []Image, used usedImages) {
 	r.looked = true
 }
 
-// forget removes what is known of an image that is gone. The caller holds mu.
+// forget removes the record of an image that is gone. The caller holds mu.
 func (r *round) forget(id string) {
 	delete(r.records, id)
 	delete(r.news, id)
 	r.gone = true
 }
 
-// known returns the record of an image with that of its Parts.
+// known returns the record of an image, merged with the records of its Parts.
 func (r *round) known(image Image) record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -247,7 +255,7 @@ func (r *round) freeOld(ctx context.Context, queue []candidate) (left []candidat
 	for _, image := range queue {
 		rec := image.rec
 		if !r.config.AsKubelet {
-			rec = r.known(image.Image) // it may have been used since the round began
+			rec = r.known(image.Image) // the image may have been used since the round started
 		}
 		if !r.expired(rec, r.began) {
 			left = append(left, image)
@@ -277,8 +285,8 @@ func (r *round) freeDown(ctx context.Context, queue []candidate) error {
 	r.report.ToFree = max(toFree, 0)
 	freed, err := r.freeSpace(ctx, toFree, queue)
 	if freed < toFree && ctx.Err() == nil && (err == nil && r.config.AsKubelet || !r.config.AsKubelet && !r.enough(ctx)) {
-		enough := fmt.Errorf("%w: %d%% of %s are used, and %s of %s to free became free: the rest is images that must stay, or other files",
-			ErrNotEnough, usage.Percent(), size(usage.Capacity), size(freed), size(toFree))
+		enough := fmt.Errorf("%w: %d%% of %s were used, %s had to become free, and %s became free; the rest is images that must stay, or other files",
+			ErrNotEnough, usage.Percent(), size(usage.Capacity), size(toFree), size(freed))
 		return errors.Join(enough, err)
 	}
 	return err
@@ -326,21 +334,22 @@ func (r *round) freeSpace(ctx context.Context, toFree int64, queue []candidate) 
 			continue
 		}
 		freed += n
-		if freed >= toFree { // the kubelet removes one image also if nothing must become free
+		if freed >= toFree { // checked after a removal: the kubelet removes one image even if toFree is 0 or less
 			break
 		}
 	}
 	if failed != nil {
-		return freed, fmt.Errorf("%s were to become free, and %s became free: %w", size(toFree), size(freed), errors.Join(failed...))
+		return freed, fmt.Errorf("%s had to become free, and %s became free: %w", size(toFree), size(freed), errors.Join(failed...))
 	}
 	r.swept = true
 	return freed, nil
 }
 
-// enough reports whether the file system itself says that enough is free. That is earlier
-// than the store counts if the store frees more than it counts, such as unpacked layers, or
-// if another program has freed space. It is later if the bytes become free only later, so
-// what the store counts is enough too.
+// enough reports whether the file system itself says that enough is free. The file system
+// can say so before the count of the store does, because a store can free more than it
+// counts, such as unpacked layers, and because other programs free space too. It can also
+// say so later, because some file systems free bytes with a delay. So a round stops as
+// soon as one of the two is enough.
 func (r *round) enough(ctx context.Context) bool {
 	if r.all {
 		return false
@@ -353,7 +362,7 @@ func (r *round) enough(ctx context.Context) bool {
 }
 
 // remove removes an image and returns how many bytes count as free. An image that has
-// changed since it was listed is kept: a pull or another program needs it.
+// changed since it was listed is kept, because a pull or another program needs it.
 func (r *round) remove(ctx context.Context, image candidate, reason Reason) (int64, error) {
 	freed, err := r.config.Images.Remove(ctx, image.Image)
 	if errors.Is(err, content.ErrChanged) {
@@ -380,7 +389,7 @@ func (r *round) remove(ctx context.Context, image candidate, reason Reason) (int
 	return freed, nil
 }
 
-// maxName is how many bytes of an image's name or ID a text shows.
+// maxName is how many bytes of an image's name or ID a text shows at most.
 const maxName = 300
 
 // nameOf returns the name of an image for texts.
@@ -391,7 +400,7 @@ func nameOf(image Image) string {
 	return redact.Quote(image.ID, maxName)
 }
 
-// size returns n bytes in a unit that people read.
+// size returns the text for n bytes, in a unit that fits the number.
 func size(n int64) string {
 	f, unit := float64(n), "B"
 	for _, next := range []string{"KiB", "MiB", "GiB", "TiB", "PiB"} {

@@ -16,13 +16,13 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// A record is what is remembered of an image.
+// A record has the times of an image that are remembered.
 type record struct {
 	first time.Time // when a round or a pull first saw it
-	used  time.Time // when it was last seen in use; zero = never
+	used  time.Time // when the image was last seen in use; zero = never
 }
 
-// merge returns a record with the earlier first and the later used of both.
+// merge returns a record with the earlier first and the later used of r and o.
 func (r record) merge(o record) record {
 	if r.first.IsZero() || !o.first.IsZero() && o.first.Before(r.first) {
 		r.first = o.first
@@ -33,7 +33,7 @@ func (r record) merge(o record) record {
 	return r
 }
 
-// last returns when the image was last used or, if it never was, first seen.
+// last returns when the image was last used or, if it was never used, first seen.
 func (r record) last() time.Time {
 	if r.used.After(r.first) {
 		return r.used
@@ -41,8 +41,8 @@ func (r record) last() time.Time {
 	return r.first
 }
 
-// Names of the files in Config.StateDir. A layout has its locks in the file lockName too,
-// under other keys.
+// Names of the files in Config.StateDir. If that directory belongs to a layout.Layout, the
+// layout has its locks in the file lockName too, under other keys.
 const (
 	stateName = "gc.json"
 	tempName  = "gc.json.new"
@@ -57,8 +57,9 @@ const (
 	maxIDSize    = 1 << 10 // images with a longer ID are not remembered
 )
 
-// A stateDir keeps records in a directory. The file is read and replaced as a whole. Processes
-// that share it exclude each other by a lock, from the read to the write.
+// A stateDir keeps records in a file of a directory. The file is read and replaced as a
+// whole. A process holds a lock from the read to the write, so that processes that share
+// the file do not overwrite each other's records.
 type stateDir struct {
 	dir  string
 	open func() (disk.FS, error)
@@ -68,7 +69,8 @@ func newStateDir(dir string) *stateDir {
 	return &stateDir{dir: dir, open: func() (disk.FS, error) { return disk.Open(dir) }}
 }
 
-// exists reports whether the directory is there. open would make it.
+// exists reports whether the directory exists. It does not make the directory, as open
+// does.
 func (s *stateDir) exists() bool {
 	_, err := os.Stat(s.dir)
 	return !errors.Is(err, fs.ErrNotExist)
@@ -76,10 +78,10 @@ func (s *stateDir) exists() bool {
 
 // fail returns the error for a state file that cannot be used.
 func (s *stateDir) fail(err error) error {
-	return fmt.Errorf("the state file %q: %w: if it is damaged, move it away; all images then count as new", filepath.Join(s.dir, stateName), err)
+	return fmt.Errorf("the state file %q: %w; if the file is damaged, move it away, and all images count as new", filepath.Join(s.dir, stateName), err)
 }
 
-// lock takes the lock among processes, and waits for it until ctx ends.
+// lock takes the lock that processes share. It waits for the lock until ctx ends.
 func (s *stateDir) lock(ctx context.Context) (fsys disk.FS, unlock func(), err error) {
 	fsys, err = s.open()
 	if err != nil {
@@ -101,7 +103,7 @@ func (s *stateDir) lock(ctx context.Context) (fsys disk.FS, unlock func(), err e
 		case <-ctx.Done():
 			timer.Stop()
 			fsys.Close()
-			return nil, nil, fmt.Errorf("wait for another process that collects images with the state directory %q: %w", s.dir, context.Cause(ctx))
+			return nil, nil, fmt.Errorf("waited for another process that collects images with the state directory %q: %w", s.dir, context.Cause(ctx))
 		}
 	}
 }
@@ -113,8 +115,8 @@ const (
 	lockPollMax = 50 * time.Millisecond
 )
 
-// read returns the records in the file. Times after now become now, because the clock may
-// have been set back.
+// read returns the records in the file. A time after now becomes now, because the clock
+// may have been set back.
 func (s *stateDir) read(fsys disk.FS, now time.Time) (map[string]record, error) {
 	f, err := fsys.OpenFile(stateName, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -149,7 +151,7 @@ const stateVersion = 1
 //
 //	{"version":1,"images":{"sha256:...":{"firstSeen":"2026-11-29T12:00:00Z","lastUsed":"..."}}}
 //
-// Its errors quote nothing of the file.
+// Its errors do not quote the file.
 func parseState(data []byte, now time.Time) (map[string]record, error) {
 	records, version := make(map[string]record), int64(0)
 	err := strictjson.Decode(data, strictjson.Limits{Depth: 8}, func(r *strictjson.Reader) error {
@@ -223,7 +225,7 @@ type stateRecord struct {
 }
 
 // write replaces the file, durably. After an error or a crash the file has its old content
-// or the whole new one.
+// or the whole new content.
 func (s *stateDir) write(fsys disk.FS, records map[string]record) error {
 	out := stateFile{stateVersion, make(map[string]stateRecord, len(records))}
 	for id, rec := range records {
@@ -233,7 +235,7 @@ func (s *stateDir) write(fsys disk.FS, records map[string]record) error {
 	}
 	data, err := json.Marshal(out)
 	if err == nil && len(data) > maxStateSize {
-		err = fmt.Errorf("it would have %d bytes, and at most %d are read", len(data), maxStateSize)
+		err = fmt.Errorf("it would have %d bytes, more than the limit of %d", len(data), maxStateSize)
 	}
 	if err == nil {
 		err = replaceFile(fsys, data)
@@ -246,7 +248,7 @@ func (s *stateDir) write(fsys disk.FS, records map[string]record) error {
 
 func replaceFile(fsys disk.FS, data []byte) error {
 	if err := fsys.Remove(tempName); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // what a killed process has left
+		return err // remove the file of a process that was killed
 	}
 	f, err := fsys.OpenFile(tempName, disk.NewFile)
 	if err != nil {

@@ -25,7 +25,8 @@ func stateOf(t *testing.T, dir string) string {
 	return string(data)
 }
 
-// The last use survives a restart, and what the other process has noted counts too.
+// The last use survives a restart, and the uses that another process has written count
+// too.
 func TestLastUseSurvivesARestart(t *testing.T) {
 	n := newNode()
 	n.free = 500
@@ -53,7 +54,7 @@ func TestLastUseSurvivesARestart(t *testing.T) {
 	assert.JSONEq(t, `{"version":1,"images":{"i0":{"firstSeen":"2026-11-29T13:00:00Z","lastUsed":"2026-11-29T16:00:00Z"}}}`, stateOf(t, cfg.StateDir))
 }
 
-// Without the file every image is new, so none is removed.
+// Without the file every image is new, so no image is removed.
 func TestWithoutTheFileEveryImageIsNew(t *testing.T) {
 	n := newNode()
 	cfg := n.config()
@@ -65,7 +66,7 @@ func TestWithoutTheFileEveryImageIsNew(t *testing.T) {
 	assert.Empty(t, n.removed)
 }
 
-// A file that cannot be read removes nothing, and is not changed.
+// With a file that cannot be read, a round removes nothing and does not change the file.
 func TestADamagedFileRemovesNothing(t *testing.T) {
 	dir := t.TempDir()
 	name := filepath.Join(dir, stateName)
@@ -116,8 +117,9 @@ func TestTimesInTheFutureCountAsNow(t *testing.T) {
 	assert.Equal(t, map[string]record{"i0": {n.now, n.now}}, records)
 }
 
-// An ID that JSON cannot hold is not written, and does not damage the file.
-func TestStrangeIDsAreNotWritten(t *testing.T) {
+// An ID that is not valid UTF-8 or is too long is not written, and does not damage the
+// file.
+func TestIDsThatCannotBeWrittenAreLeftOut(t *testing.T) {
 	n := newNode()
 	cfg := n.config()
 	cfg.StateDir = t.TempDir()
@@ -167,7 +169,7 @@ func TestTheFileIsWrittenAtMostOnceAMinute(t *testing.T) {
 			require.NoError(t, err)
 			time.Sleep(time.Second)
 		}
-		assert.LessOrEqual(t, writes, 2, "the images that no store has are gone at the first round")
+		assert.LessOrEqual(t, writes, 2, "the first round forgets the IDs of which the store has no image")
 		c.Used("i1")
 		require.NoError(t, c.Close())
 		require.NoError(t, c.Close())
@@ -179,8 +181,8 @@ func TestTheFileIsWrittenAtMostOnceAMinute(t *testing.T) {
 	})
 }
 
-// Each operation on the disk fails once, or the power is lost there. The file is the old or
-// the new one, and the next round goes on.
+// Each operation on the disk fails once, or the power is lost at it. The file then has its
+// old or its new content, and the next round succeeds.
 func TestAFaultAtEachOperationLeavesAWholeFile(t *testing.T) {
 	for _, power := range []bool{false, true} {
 		for k := 0; ; k++ {
@@ -231,7 +233,7 @@ func TestAFaultAtEachOperationLeavesAWholeFile(t *testing.T) {
 	}
 }
 
-// A full disk keeps no image from being removed.
+// Images are removed even if the state file cannot be written, because the disk is full.
 func TestAFullDiskIsCollected(t *testing.T) {
 	n := newNode()
 	n.add("i0", 300)
@@ -263,7 +265,7 @@ func TestAFullDiskIsCollected(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-// A process waits for the round of another one, until its context ends.
+// A process waits for the round of another process, until its context ends.
 func TestProcessesTakeTurns(t *testing.T) {
 	n := newNode()
 	n.free = 900
@@ -281,7 +283,7 @@ func TestProcessesTakeTurns(t *testing.T) {
 		_, err := two.Round(ctx)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.ErrorContains(t, err, "another process")
-		assert.Equal(t, 1, inside, "it did not list")
+		assert.Equal(t, 1, inside, "the process that waited has not listed images")
 	}
 	_, err := one.Round(t.Context())
 	require.NoError(t, err)
@@ -290,8 +292,8 @@ func TestProcessesTakeTurns(t *testing.T) {
 	assert.Equal(t, 2, inside)
 }
 
-// FuzzState holds that what is read can be written and read again, and that no time is after
-// now.
+// FuzzState holds that records that were read can be written and read again, and that no
+// time is after now.
 func FuzzState(f *testing.F) {
 	f.Add([]byte(`{"version":1,"images":{"sha256:0":{"firstSeen":"2026-11-29T12:00:00Z","lastUsed":"2999-11-29T12:00:00.5+01:00"}}}`))
 	f.Add([]byte(`{"version":1,"images":{"\ud800":{"firstSeen":"1999-11-29T12:00:00Z"}}}`))
@@ -323,8 +325,8 @@ func FuzzState(f *testing.F) {
 	})
 }
 
-// A write that a timer started and that is under way when Close is called has ended when
-// Close returns, so that a program can exit then.
+// If a timer has started a write, Close waits for its end, so that a program can exit
+// after Close.
 func TestCloseWaitsForTheWriteThatRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNode()

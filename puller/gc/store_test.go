@@ -116,8 +116,8 @@ func usage(capacity, available int64) func(context.Context) (gc.Usage, error) {
 	}
 }
 
-// An image is a manifest with all its names. Its ID is that of a puller.Image, its size counts
-// each blob once, and a container runtime's ID of it is known too.
+// An image is a manifest with all its names. Its ID is that of a puller.Image. Its size
+// counts each blob once. InUse may also yield the ID that a container runtime has for it.
 func TestImagesOfALayout(t *testing.T) {
 	s := newSite(t, t.TempDir(), puller.Config{})
 	one, same := s.push(t, "team/app:v1", 1, 3000, 200), s.push(t, "team/app:v2", 1, 3000, 200)
@@ -176,7 +176,7 @@ func TestImagesOfOtherTools(t *testing.T) {
 	assert.Equal(t, string(put.Descriptor.Digest), list[0].ID)
 	assert.Equal(t, ids, list[0].Parts)
 
-	// The last use of a part is that of the image, and the records of the parts are kept.
+	// The last use of a part counts for the image, and the records of the parts are kept.
 	now := newClock()
 	var stored []bool
 	c := collector(t, gc.Config{Images: images, Now: now.Now, MaxAge: time.Hour, Usage: usage(100, 90), Sweep: func(_ context.Context, _ time.Time, has func(string) bool) error {
@@ -251,7 +251,7 @@ func TestTheStorePinsImages(t *testing.T) {
 	}
 	c := collector(t, gc.Config{Images: gc.FromStore(pinningStore{s.store, ""}), MinAge: -1, Usage: usage(100, 0)})
 	_, err := c.Round(t.Context())
-	assert.ErrorIs(t, err, fs.ErrPermission, "if pins are not known, nothing is removed")
+	assert.ErrorIs(t, err, fs.ErrPermission, "if it is not known which images are pinned, nothing is removed")
 	c = collector(t, gc.Config{Images: gc.FromStore(pinningStore{s.store, "/pause"}), MinAge: -1, Usage: usage(100, 0)})
 	report, err := c.RemoveUnused(t.Context())
 	require.NoError(t, err)
@@ -259,7 +259,8 @@ func TestTheStorePinsImages(t *testing.T) {
 	assert.Contains(t, report.Removed[0].Image.Names[0], "/app")
 }
 
-// A round first removes content that no image leads to, such as what a killed removal left.
+// A round first removes content that no image leads to, such as the rest of a removal that
+// was killed.
 func TestARoundRemovesContentWithoutAName(t *testing.T) {
 	now := newClock()
 	dir := t.TempDir()
@@ -306,8 +307,8 @@ func TestRecordsAreSweptAfterARemoval(t *testing.T) {
 	assert.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// Pulls and rounds of two processes go on at the same time. Each pull succeeds, and each image
-// that has a name at the end is complete.
+// Pulls and rounds of two processes run at the same time. Each pull succeeds, and each
+// image that has a name at the end is complete.
 func TestPullsGoOnWhileTwoProcessesCollect(t *testing.T) {
 	dir := t.TempDir()
 	s := newSite(t, dir, puller.Config{})

@@ -30,32 +30,32 @@ import (
 //	records/<hex sha256 of the image's ID>.json           a Record
 //
 // Each file is written under a temporary name, synced and renamed, so that a crash leaves
-// the old or the new file. A file has at most 8 MiB: a Grant that would make it longer
-// fails, and does not change the file. A record that cannot be read, or is a pipe or a
-// device, is an error for its image. An intent that cannot be read is an error for all
-// images. After such an error the Puller asks the registry.
+// the old or the new file. A file has at most 8 MiB. A Grant or Admit that would make it
+// longer fails, and does not change the file. A record that cannot be read, or that is a
+// pipe or a device, is an error for its image. An intent that cannot be read is an error
+// for all images. After such an error the Puller asks the registry.
 //
 // A call returns soon after its context has ended, and after 30 seconds at the latest, even
 // if the file system hangs. Such a call does not delay calls for other images.
 //
 // The directory is made with mode 0700: a user who can write to it decides which Pods may
-// use which images. Several processes may share the directory. If two of them grant
+// use which images. Several processes may share the directory. If two processes grant
 // access to one image at the same moment, one grant may be lost; the next pull grants it
-// again. [Open] makes a Dir. A Dir must not be copied, and its methods may be called
-// concurrently.
+// again. [Open] makes a Dir; the zero Dir cannot be used. A Dir must not be copied. Its
+// methods may be called concurrently.
 type Dir struct {
 	root  *os.Root
-	limit int64         // the most bytes of a file
-	files chan struct{} // has one element for each operation that is running
-	turns keylock.Locks // let one operation at a time change a file
+	limit int64         // how many bytes a file may have
+	files chan struct{} // has one element for each running operation
+	turns keylock.Locks // by file name: one operation at a time changes a file
 }
 
 const (
 	intentsDir = "intents"
 	recordsDir = "records"
 	tempPrefix = ".tmp-"
-	// maxFile bounds a file: 100 secrets and 100 service accounts under each of
-	// some hundred names.
+	// maxFile is how many bytes a file may have. That is enough for 100 secrets and 100
+	// service accounts under each of some hundred names.
 	maxFile = 8 << 20
 	// maxFiles is how many operations may run, or hang, at the same time.
 	maxFiles = 64
@@ -91,8 +91,9 @@ var errCallTime = fmt.Errorf("the file system did not answer within %v", callTim
 const maxID = 300
 
 // work runs fn, an operation on files. If fn hangs, work returns when ctx ends, or after
-// callTime, and fn goes on in its goroutine. If fn changes a file, turn is the file's name,
-// and work first waits until no other operation changes that file.
+// callTime, and fn goes on in its goroutine. If fn changes a file, turn is the file's
+// name: work first waits until no other operation changes that file. If fn only reads,
+// turn is "".
 func work[T any](ctx context.Context, d *Dir, turn string, fn func() (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errCallTime)
 	defer cancel()
@@ -288,7 +289,7 @@ func (d *Dir) Sweep(ctx context.Context, before time.Time, stored func(id string
 	return errors.Join(errs...)
 }
 
-// clockLag is more than the clock of a file system can lag behind the system's clock.
+// clockLag is longer than the clock of a file system can be behind the system's clock.
 const clockLag = time.Second
 
 // maxIntent is longer than any pull takes.
@@ -370,8 +371,8 @@ func (d *Dir) entries(dir string, wanted func(name string) bool) ([]string, erro
 	return names, nil
 }
 
-// A malformedError says that a file exists but is not a record or an intent. Reading it
-// again gives the same error.
+// A malformedError says that a file exists but is not a record or an intent. Another read
+// gives the same error.
 type malformedError struct{ err error }
 
 func (e *malformedError) Error() string { return "records: " + e.err.Error() }
@@ -389,8 +390,8 @@ func (d *Dir) read(name string, into any) error {
 	case err != nil:
 		return fmt.Errorf("records: %w", err)
 	}
-	// The texts of encoding/json change with GOEXPERIMENT=jsonv2, so errors do not have
-	// them.
+	// The error texts of encoding/json change with GOEXPERIMENT=jsonv2, so errors here do not
+	// quote them.
 	if err := strictjson.Check(data); err != nil {
 		return malformedf("%s: %w", name, err)
 	}
@@ -400,14 +401,14 @@ func (d *Dir) read(name string, into any) error {
 	return nil
 }
 
-// write writes v to the file name, durably. After an error or a crash the file has its
-// old content or the whole new one.
+// write writes v to the file name, durably. After an error or a crash the file has its old
+// content or the whole new content.
 func (d *Dir) write(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("records: %w", err)
 	}
-	if int64(len(data)) > d.limit { // read would refuse the file
+	if int64(len(data)) > d.limit { // read would refuse such a file
 		return fmt.Errorf("records: %s would have %d bytes, more than the limit of %d", name, len(data), d.limit)
 	}
 	dir := path.Dir(name)

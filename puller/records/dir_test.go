@@ -160,8 +160,8 @@ func FuzzHashCredential(f *testing.F) {
 	})
 }
 
-// TestHangingOperationDelaysOnlyItsOwnImage: an operation on one image's file that hangs does not delay
-// operations for other images. Operations that wait for its turn end with their context.
+// An operation that hangs on the file of one image does not delay operations for other
+// images. Operations that wait for that file end with their context.
 func TestHangingOperationDelaysOnlyItsOwnImage(t *testing.T) {
 	d, err := Open(t.TempDir())
 	require.NoError(t, err)
@@ -194,7 +194,7 @@ func TestHangingOperationDelaysOnlyItsOwnImage(t *testing.T) {
 	assert.Zero(t, d.turns.Len())
 }
 
-// TestDirWritesNothingThatIsTooLargeToRead: a Dir writes no file that it would refuse to read.
+// A Dir does not write a file that it would refuse to read.
 func TestDirWritesNothingThatIsTooLargeToRead(t *testing.T) {
 	dir := t.TempDir()
 	d, err := Open(dir)
@@ -225,8 +225,8 @@ func TestDirWritesNothingThatIsTooLargeToRead(t *testing.T) {
 	assert.ErrorContains(t, err, "more than the limit")
 }
 
-// TestRecordThatReplacesAnUnreadableOneIsIncomplete: a record that replaces an unreadable one is Incomplete.
-func TestRecordThatReplacesAnUnreadableOneIsIncomplete(t *testing.T) {
+// A record that replaces a record that cannot be read is Incomplete.
+func TestRecordThatReplacesAnUnreadableRecordIsIncomplete(t *testing.T) {
 	for _, bad := range []string{"", "{", `{"id":"another"}`, "null", strings.Repeat(" ", 10_001)} {
 		dir := t.TempDir()
 		d, err := Open(dir)
@@ -243,8 +243,7 @@ func TestRecordThatReplacesAnUnreadableOneIsIncomplete(t *testing.T) {
 	}
 }
 
-// TestDirectoryOfVersion01IsRead: a directory that version 0.1 wrote is read, hashes included, and
-// can be written to.
+// A directory that version 0.1 wrote can be read, hashes included, and can be written to.
 func TestDirectoryOfVersion01IsRead(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/v0.1")))
@@ -274,8 +273,8 @@ func TestDirectoryOfVersion01IsRead(t *testing.T) {
 	assert.True(t, rec.Names["priv.example/app"].Secrets[0].Matches(cred))
 }
 
-// TestErrorsOfUnreadableRecordsSayWhere: an error says where a record is not JSON, in words that do
-// not depend on the version of encoding/json.
+// An error says where a record is not JSON. Its text does not depend on the version of
+// encoding/json.
 func TestErrorsOfUnreadableRecordsSayWhere(t *testing.T) {
 	for text, want := range map[string]string{
 		"nul":                              "records/x.json: bad JSON",
@@ -289,7 +288,8 @@ func TestErrorsOfUnreadableRecordsSayWhere(t *testing.T) {
 	}
 }
 
-// Admissions are kept next to the names, and the oldest ones go first.
+// A record keeps admissions in addition to names. If a record has too many, the oldest
+// admissions are removed.
 func TestDirKeepsAdmissions(t *testing.T) {
 	path := t.TempDir()
 	dir, err := Open(path)
@@ -336,7 +336,7 @@ func TestDirKeepsAdmissions(t *testing.T) {
 	assert.Equal(t, "{", string(data))
 }
 
-// TestPublicDigestsAddUp: what was public stays public, each digest is there once, and their
+// A digest that was public stays public. Each digest is in the record once, and their
 // number has a limit.
 func TestPublicDigestsAddUp(t *testing.T) {
 	d := openDir(t, t.TempDir())
@@ -362,9 +362,9 @@ func TestPublicDigestsAddUp(t *testing.T) {
 	assert.Equal(t, many[:maxPublic], rec.Names["x.example/b"].Public)
 }
 
-// A record that cannot be read, and a file with another image's record, are errors of List,
-// which goes on.
-func TestListYieldsAllRecordsAndGoesOnAfterABadOne(t *testing.T) {
+// List yields an error for a record that cannot be read and for a file with the record of
+// another image, and goes on.
+func TestListYieldsAllRecordsAndGoesOnAfterAnError(t *testing.T) {
 	dir := t.TempDir()
 	d := openDir(t, dir)
 	for _, id := range []string{"a", "b", "c"} {

@@ -146,8 +146,8 @@ func ExampleLister() {
 	// sha256:1 <nil>
 }
 
-// kubeletDir makes the directory of a kubelet that has pulled nginx without credentials and
-// pulls another image at the moment.
+// kubeletDir makes the directory of a kubelet. The kubelet has pulled nginx without
+// credentials, and is pulling another image.
 func kubeletDir() (dir string, remove func()) {
 	dir, err := os.MkdirTemp("", "kubelet")
 	if err != nil {
@@ -159,8 +159,8 @@ func kubeletDir() (dir string, remove func()) {
 	return dir, func() { os.RemoveAll(dir) }
 }
 
-// The records of a node say who may use an image with this ID. On a node the directory is
-// /var/lib/kubelet.
+// The records of a node say which Pods may use an image with this ID. On a node the
+// directory is /var/lib/kubelet.
 func ExampleOpenKubelet() {
 	dir, remove := kubeletDir()
 	defer remove()
@@ -175,7 +175,7 @@ func ExampleOpenKubelet() {
 	// Output: true <nil>
 }
 
-// The IDs of the images that were pulled under a name.
+// The program finds the IDs of the images that were pulled under a name.
 func ExampleKubelet() {
 	dir, remove := kubeletDir()
 	defer remove()
@@ -193,7 +193,7 @@ func ExampleKubelet() {
 	// Output: sha256:1 web regcred
 }
 
-// A Reader is never written to.
+// A Puller does not write to a Reader.
 func ExampleReader() {
 	dir, remove := kubeletDir()
 	defer remove()

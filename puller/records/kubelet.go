@@ -21,39 +21,40 @@ import (
 	"github.com/pullkit/pullkit/internal/strictjson"
 )
 
-// ErrReadOnly is the error of the methods of a Kubelet that would write.
-var ErrReadOnly = errors.New("the records of the kubelet are only read")
+// ErrReadOnly is the error of those methods of a Kubelet that would have to write.
+var ErrReadOnly = errors.New("the records of the kubelet are read-only")
 
-// A Reader is a Store whose records another program writes, as the kubelet does. A Puller
-// does not write to it: it explains by these records, and it uses images that are present,
-// but a pull fails with the error of Intend.
+// A Reader is a Store whose records another program writes, for example the kubelet. A
+// Puller only reads it. With a Reader the Puller explains decisions and uses present
+// images, but a pull fails with the error of Intend.
 //
-// The Puller asks a Reader as the kubelet asks its records. Names are those that a Pod has,
-// without tag and digest, and a record of an image counts for all its names.
+// The Puller uses the records of a Reader as the kubelet uses its own records. The names
+// in them are as written in Pods, without tag and digest. If an image has a record, it is
+// preloaded under none of its names.
 type Reader interface {
 	Store
-	// Intended reports whether there is a note of a pull of the image, whose name is as
-	// written in a Pod.
+	// Intended reports whether the records have a note of a pull of the image. image is the
+	// name as written in a Pod.
 	Intended(ctx context.Context, image string) (bool, error)
 }
 
-// A Kubelet is a [Reader] of the records that a kubelet has written since Kubernetes 1.33,
-// if its feature gate KubeletEnsureSecretPulledImages is on, as it is since 1.35. In the
-// kubelet's directory the records are in
+// A Kubelet is a [Reader] of the records of a kubelet. Kubelets write them since
+// Kubernetes 1.33 if the feature gate KubeletEnsureSecretPulledImages is on, which is the
+// default since 1.35. In the kubelet's directory the records are in
 //
 //	image_manager/pulling/sha256-<hex sha256 of the image's name>         an ImagePullIntent
 //	image_manager/pulled/sha256-<hex sha256 of the image's ID in CRI>     an ImagePulledRecord
 //
-// Both are JSON of the API kubelet.config.k8s.io, v1alpha1 or v1beta1, and are read as
+// Both are JSON of the API kubelet.config.k8s.io, v1alpha1 or v1beta1. They are read as
 // strictly as the kubelet reads them: a file with a field that these versions do not have
-// is an error for its image. A file may have at most 8 MiB. As for a [Dir], a call returns
-// soon after its context has ended, and after 30 seconds at the latest.
+// is an error for its image. A file may have at most 8 MiB. As with a [Dir], a call
+// returns soon after its context has ended, and after 30 seconds at the latest.
 //
-// The kubelet's hashes of credentials have no salt, so a process that can read them can try
-// passwords. A Kubelet keeps them in SecretID.Hash. Do not print them.
+// A Kubelet returns the kubelet's hashes of credentials in SecretID.Hash. Do not print
+// them: they have no salt, so a reader of a hash can try passwords until one matches.
 //
-// Only root can read the directory. [OpenKubelet] makes a Kubelet. Its methods may be
-// called concurrently, and while the kubelet runs.
+// Only root can read the directory. [OpenKubelet] makes a Kubelet; the zero Kubelet cannot
+// be used. Its methods may be called concurrently, and while the kubelet runs.
 type Kubelet struct {
 	dir *Dir // image_manager
 }
@@ -71,8 +72,8 @@ const (
 	kindPulled     = "ImagePulledRecord"
 )
 
-// OpenKubelet opens the records of the kubelet whose directory (--root-dir) is dir, such as
-// /var/lib/kubelet. The error wraps fs.ErrNotExist if there are none.
+// OpenKubelet opens the records of the kubelet whose directory (--root-dir) is dir, such
+// as /var/lib/kubelet. The error wraps fs.ErrNotExist if dir has no records.
 func OpenKubelet(dir string) (*Kubelet, error) {
 	root, err := os.OpenRoot(filepath.Join(dir, kubeletDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,8 +100,9 @@ func (k *Kubelet) Record(ctx context.Context, id string) (Record, error) {
 	})
 }
 
-// List implements Lister. It yields the records of all images, and an error for each file that cannot be read.
-// Use it to find the IDs of the images that were pulled under a name.
+// List implements Lister. It yields the records of all images, and an error for each file
+// that cannot be read. With it a program finds the IDs of the images that were pulled
+// under a name.
 func (k *Kubelet) List(ctx context.Context) iter.Seq2[Record, error] {
 	return eachFile(ctx, k, pulledDir, k.record)
 }
@@ -130,7 +132,7 @@ func (k *Kubelet) Grant(context.Context, string, string, Access) error { return 
 // Sweep implements Store. It returns ErrReadOnly: the kubelet sweeps its records itself.
 func (k *Kubelet) Sweep(context.Context, time.Time, func(id string) bool) error { return ErrReadOnly }
 
-// eachFile yields what read returns for each of the kubelet's files in a directory.
+// eachFile yields the results of read for each of the kubelet's files in a directory.
 func eachFile[T any](ctx context.Context, k *Kubelet, dir string, read func(name string) (T, error)) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		var none T
@@ -140,7 +142,7 @@ func eachFile[T any](ctx context.Context, k *Kubelet, dir string, read func(name
 			})
 		})
 		if errors.Is(err, fs.ErrNotExist) {
-			return // the kubelet makes it with its first record
+			return // the kubelet makes the directory with its first record
 		}
 		if err != nil {
 			yield(none, err)
@@ -240,8 +242,8 @@ func parseKubeletRecord(data []byte) (Record, error) {
 	return rec, nil
 }
 
-// parseKubelet reads an object of the kubelet's configuration API. read is called for the
-// members other than apiVersion and kind.
+// parseKubelet reads an object of the kubelet's configuration API. It calls read for each
+// field except apiVersion and kind.
 func parseKubelet(data []byte, wantKind string, read func(r *strictjson.Reader, key string) (known bool, err error)) error {
 	var version, kind string
 	err := strictjson.Decode(data, strictjson.Limits{}, func(r *strictjson.Reader) error {
@@ -268,8 +270,8 @@ func parseKubelet(data []byte, wantKind string, read func(r *strictjson.Reader, 
 	return nil
 }
 
-// object reads an object. As in the kubelet, a member that is not known, or that the object
-// has twice, is an error.
+// object reads a JSON object. As in the kubelet, a field that is not known, or that the
+// object has twice, is an error.
 func object(r *strictjson.Reader, read func(key string) (known bool, err error)) error {
 	seen := map[string]bool{}
 	return r.Members(func(key string) error {
@@ -336,7 +338,7 @@ func readIdentity(r *strictjson.Reader, namespace, name, uid *string, secret boo
 	return hash, err
 }
 
-// readTime reads a time of the Kubernetes API; null is the zero time.
+// readTime reads a time of the Kubernetes API. For null it returns the zero time.
 func readTime(r *strictjson.Reader) (time.Time, error) {
 	if r.Null() {
 		return time.Time{}, nil
@@ -352,7 +354,7 @@ func readTime(r *strictjson.Reader) (time.Time, error) {
 	return t, nil
 }
 
-// matchesKubelet reports whether a hash of the kubelet is that of cred. The kubelet hashes
+// matchesKubelet reports whether hash is the kubelet's hash of cred. The kubelet hashes
 // the JSON of user name, password and e-mail address, without a salt.
 func matchesKubelet(hash string, cred credentials.Credential) bool {
 	data, err := json.Marshal(struct {

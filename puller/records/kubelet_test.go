@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// openKubelet opens records that the kubelet's own code has written; see internal/oracle.
+// openKubelet opens records in dir. The records in testdata were written by the kubelet's
+// own code; see internal/oracle.
 func openKubelet(t *testing.T, dir string) *Kubelet {
 	t.Helper()
 	k, err := OpenKubelet(dir)
@@ -24,7 +25,7 @@ func openKubelet(t *testing.T, dir string) *Kubelet {
 	return k
 }
 
-// robot is the credential whose hash the records in testdata have.
+// robot is the credential of which the records in testdata have the hash.
 var robot = credentials.Credential{Username: "robot", Password: credentials.Conceal("<correct> horse"), Email: "robot@example.test"}
 
 func TestKubeletsRecordsAreRead(t *testing.T) {
@@ -76,7 +77,8 @@ func TestKubeletsRecordsAreRead(t *testing.T) {
 	}
 }
 
-// Nothing is written into the kubelet's directory, and no method says that it was.
+// The methods that would have to write return an error, and write nothing into the
+// kubelet's directory.
 func TestKubeletsRecordsAreNotWritten(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/kubelet")))
@@ -108,7 +110,7 @@ func listAll(t *testing.T, dir string) map[string]string {
 	return all
 }
 
-func TestKubeletsDirectoryThatIsNotOne(t *testing.T) {
+func TestOpenKubeletNeedsTheDirectoryOfAKubelet(t *testing.T) {
 	dir := t.TempDir()
 	_, err := OpenKubelet(dir)
 	assert.ErrorIs(t, err, fs.ErrNotExist)
@@ -131,8 +133,8 @@ func TestKubeletsDirectoryThatIsNotOne(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// A file that the kubelet would not read is an error for its image only.
-func TestKubeletsFilesThatCannotBeRead(t *testing.T) {
+// A file that the kubelet cannot read is an error for its image only.
+func TestAKubeletsFileThatCannotBeReadIsAnError(t *testing.T) {
 	const head = `{"kind":"ImagePulledRecord","apiVersion":"kubelet.config.k8s.io/v1beta1","imageRef":"x"`
 	for data, text := range map[string]string{
 		"":            "bad JSON",
@@ -172,8 +174,9 @@ func TestKubeletsFilesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// As in the kubelet, a file with the name of another image's record is no record.
-func TestKubeletsFileOfAnotherImage(t *testing.T) {
+// As in the kubelet, a file whose name does not fit the image in it does not count as a
+// record.
+func TestAKubeletsFileOfAnotherImageIsNotARecord(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/kubelet")))
 	k := openKubelet(t, dir)
@@ -199,7 +202,8 @@ func TestKubeletsFileOfAnotherImage(t *testing.T) {
 	}
 }
 
-// FuzzKubelet: a file is read or is an error, and what was read is what encoding/json reads.
+// FuzzKubelet holds that every file is read or is an error, and that encoding/json reads
+// the same values.
 func FuzzKubelet(f *testing.F) {
 	for _, pattern := range []string{"pulled", "pulling"} {
 		files, err := filepath.Glob(filepath.Join("testdata/kubelet/image_manager", pattern, "*"))

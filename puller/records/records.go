@@ -21,35 +21,37 @@ import (
 // An error of a Store grants no access: the Puller then asks the registry. The methods
 // may be called concurrently.
 type Store interface {
-	// Intend notes that a pull is about to start, so that an image that a crash leaves in
-	// the store does not look preloaded. image is the image's name, a space and the
-	// platform. The note is durable when Intend returns; done removes the note. Calls for
-	// one image may overlap; each returns its own done.
+	// Intend writes a note before a pull starts, so that an image that a crash leaves in the
+	// store does not look preloaded. image is the image's name, a space and the platform. For
+	// a runtime handler, a space and the handler follow. The note is durable when Intend
+	// returns. done removes the note. Calls for one image may overlap; each call has its own
+	// note and its own done.
 	Intend(ctx context.Context, image string) (done func() error, err error)
-	// Intents yields the images of all notes that were not removed, including those of
+	// Intents yields the image of each note that was not removed, including the notes of
 	// other processes.
 	Intents(ctx context.Context) iter.Seq2[string, error]
-	// Record returns the record of the image with the given ID, which is the ID of
-	// puller.Image. The error wraps fs.ErrNotExist if there is no record.
+	// Record returns the record of the image with the ID id, as in puller.Image. For a
+	// runtime handler, a space and the handler follow the image's ID. The error wraps
+	// fs.ErrNotExist if the Store has no such record.
 	Record(ctx context.Context, id string) (Record, error)
-	// Grant adds access to the record of id under name, which is an image's name without
-	// tag and digest, and makes the record if there is none. The record is durable when
-	// Grant returns. If the record exists but cannot be read, Grant either replaces it
-	// with one that is Incomplete, or fails.
+	// Grant adds access to the record of id under name, an image's name without tag and
+	// digest. It makes the record if the Store has none. The record is durable when Grant
+	// returns. If the record exists but cannot be read, Grant either replaces it by a record
+	// that is Incomplete, or fails.
 	Grant(ctx context.Context, id, name string, access Access) error
-	// Sweep removes records that were last written before the given time, if stored reports
-	// false for their ID. It also removes the notes of pulls that started so long before
-	// that time that they cannot be running any more. puller.Puller.Sweep calls it after it
-	// has made records for the images that those pulls have left in the store.
+	// Sweep removes a record if it was last written before the time before, and stored
+	// reports false for its ID. It also removes the notes of pulls that started so long
+	// before that time that they cannot run any more. The method Sweep of puller.Puller calls
+	// it after it has made records of the images that these pulls have left in the store.
 	Sweep(ctx context.Context, before time.Time, stored func(id string) bool) error
 }
 
-// A Lister is a Store that can list its records, as Dir can. It is optional. Package serve
-// uses it to find out that a blob of one image was public in another one.
+// A Lister is a Store that can list its records, as a Dir can. It is optional. Package
+// serve uses it to find out whether a blob of one image is public in another image.
 type Lister interface {
 	Store
-	// List yields all records. It yields an error for a record that cannot be read, and
-	// goes on, and an error when ctx has ended.
+	// List yields all records. For a record that cannot be read it yields an error, and goes
+	// on. When ctx ends, it yields an error and stops.
 	List(ctx context.Context) iter.Seq2[Record, error]
 }
 
@@ -57,38 +59,39 @@ type Lister interface {
 type Record struct {
 	ID      string            `json:"id"`      // as in puller.Image
 	Updated time.Time         `json:"updated"` // when access was last added
-	Names   map[string]Access `json:"names"`   // the key is the name that was pulled, without tag and digest
-	// Incomplete says that names may be missing, because an earlier record could not be
-	// read. Then the image does not count as preloaded under any name.
+	Names   map[string]Access `json:"names"`   // by the name that was pulled, without tag and digest
+	// Incomplete says that names may be missing, because an earlier record could not be read.
+	// Then the image counts as preloaded under no name.
 	Incomplete bool `json:"incomplete,omitempty"`
-	// Admissions are those of an [AdmissionStore], oldest first. They give no Pod access. A
-	// record that has no Names is not one of a pull.
+	// Admissions are the admissions of the image, oldest first; see [AdmissionStore]. They
+	// give no Pod access. A record with Admissions and without Names does not say that the
+	// image was pulled.
 	Admissions []Admission `json:"admissions,omitempty"`
 }
 
-// An Admission says that the puller.Config.Admission of a Puller has admitted an image.
-// Only a Puller whose check has the same fingerprint goes by it.
+// An Admission says that the check of a Puller (puller.Config.Admission) has admitted an
+// image. It counts only for a Puller whose check has the same fingerprint.
 type Admission struct {
-	Name      string        `json:"name"`                // under which the image was admitted, without tag and digest
-	Digest    digest.Digest `json:"digest"`              // of what the name pointed to, often an index
-	Policy    string        `json:"policy"`              // fingerprint of the check
+	Name      string        `json:"name"`                // the name under which the image was admitted, without tag and digest
+	Digest    digest.Digest `json:"digest"`              // the digest of what the name pointed to, often an index
+	Policy    string        `json:"policy"`              // the fingerprint of the check
 	Namespace string        `json:"namespace,omitempty"` // of the Pod
-	By        string        `json:"by,omitempty"`        // who admitted it, human-readable
+	By        string        `json:"by,omitempty"`        // which program, key or rule admitted the image, human-readable
 	Time      time.Time     `json:"time"`
 }
 
-// Equal reports whether a and b are answers to the same question: they are equal except
-// for By and Time.
+// Equal reports whether a and b are answers to the same question: whether all fields
+// except By and Time are equal.
 func (a Admission) Equal(b Admission) bool {
 	return a.Name == b.Name && a.Digest == b.Digest && a.Policy == b.Policy && a.Namespace == b.Namespace
 }
 
-// An AdmissionStore is a Store that keeps admissions. It is optional: a Puller with
-// another Store asks its check again after a restart.
+// An AdmissionStore is a Store that keeps admissions. It is optional: with another Store,
+// a Puller asks its check again after a restart.
 type AdmissionStore interface {
-	// Admit adds an admission to the record of id, in the place of an equal one, and makes
-	// the record if there is none. The record keeps the latest 100. It is durable when Admit
-	// returns. If the record exists but cannot be read, Admit fails.
+	// Admit adds an admission to the record of id. It replaces an admission that is Equal,
+	// and makes the record if the Store has none. The record keeps the latest 100 admissions.
+	// It is durable when Admit returns. If the record exists but cannot be read, Admit fails.
 	Admit(ctx context.Context, id string, admission Admission) error
 }
 
@@ -102,12 +105,14 @@ type Access struct {
 	Everybody       bool                         `json:"everybody,omitempty"`
 	Secrets         []SecretID                   `json:"secrets,omitempty"`
 	ServiceAccounts []credentials.ServiceAccount `json:"serviceAccounts,omitempty"`
-	// Public has the digests of the image's documents and blobs whose bytes came to this
-	// node without a credential, by pulls in which the registry of the name itself, and not
-	// only a mirror, said without a credential what the name points to. A node may give
-	// these bytes to other nodes. It is empty if no such pull is known, as in records of
-	// former versions. Everybody does not imply it, because the node's own credential may
-	// have opened the image.
+	// Public has the digests of those documents and blobs of the image whose bytes came to
+	// this node without a credential. It has only digests from pulls in which the registry
+	// itself said, without a credential, what the name points to. The answer of a mirror does
+	// not count. A node may give these bytes to other nodes.
+	//
+	// Public is empty if no such pull is known, as in records of earlier versions. It can be
+	// empty although Everybody is true, because a credential of the node may have opened the
+	// image.
 	Public []digest.Digest `json:"public,omitempty"`
 }
 
@@ -117,23 +122,23 @@ type SecretID struct {
 	Name      string `json:"name,omitempty"`
 	UID       string `json:"uid,omitempty"`
 	// Mirror is the image's name at the mirror that accepted the credential; "" means that
-	// the registry itself has accepted it. A credential that opens the image at one of them
-	// need not open it at another one.
+	// the registry itself has accepted it. A credential that opens the image at one of these
+	// hosts may not open it at another host.
 	Mirror string `json:"mirror,omitempty"`
 	// Hash is a salted hash of the credential; see Matches. A copy of the Secret under
-	// another name matches the hash, too, so a Pod with that copy may use the image. ""
-	// matches no credential. A SecretID from a [Kubelet] has the kubelet's hash, without
+	// another name also matches the hash, so a Pod with that copy may use the image. ""
+	// matches no credential. A SecretID from a [Kubelet] has the kubelet's hash, which has no
 	// salt.
 	Hash string `json:"hash,omitempty"`
 }
 
-// maxAccess is the largest number of secrets, and of service accounts, in one Access, as in
-// the kubelet. If a Pod's secret is not kept because of this limit, the Puller asks the
-// registry each time.
+// maxAccess is how many secrets, and how many service accounts, one Access has at most, as
+// in the kubelet. For a Pod whose secret is not kept because of this limit, the Puller
+// asks the registry each time.
 const maxAccess = 100
 
-// maxPublic is the largest number of digests in the Public of one Access, which is 300 KB
-// in a record. An image has seldom more than 100 layers.
+// maxPublic is how many digests the Public of one Access has at most. They take up 300 KB
+// in a record. An image seldom has more than 100 layers.
 const maxPublic = 4096
 
 // Full reports whether a has the largest number of secrets that an Access keeps. Merge adds
@@ -141,7 +146,8 @@ const maxPublic = 4096
 func (a Access) Full() bool { return len(a.Secrets) >= maxAccess }
 
 // Merge returns an Access that allows what a or b allows. A Secret that is in both gets
-// the hash of b. What is Public stays so, because its bytes were public.
+// the hash of b. A digest that is Public in a or b is Public in the result, because its
+// bytes were public.
 func (a Access) Merge(b Access) Access {
 	a.Everybody = a.Everybody || b.Everybody
 	a.Secrets = slices.Clone(a.Secrets)
@@ -162,8 +168,8 @@ func (a Access) Merge(b Access) Access {
 	return a
 }
 
-// mergePublic returns the digests of a and those of b that a does not have, at most
-// maxPublic in all.
+// mergePublic returns the digests of a, and then the digests of b that are not in a, at
+// most maxPublic in total.
 func mergePublic(a, b []digest.Digest) []digest.Digest {
 	a = slices.Clone(a)
 	have := make(map[digest.Digest]bool, len(a)+len(b))
@@ -190,8 +196,9 @@ func NewSecretID(cred credentials.Credential) SecretID {
 	return s
 }
 
-// SameObject reports whether s and t are the same Secret object, for the registry or for one
-// mirror, even with different content. A Secret without a UID is not the same as any other.
+// SameObject reports whether s and t are the same Secret object, for the registry or for
+// one mirror, even with different content. A Secret without a UID is not the same as any
+// other Secret.
 func (s SecretID) SameObject(t SecretID) bool {
 	return s.UID != "" && s.UID == t.UID && s.Namespace == t.Namespace && s.Name == t.Name && s.Mirror == t.Mirror
 }

@@ -111,8 +111,8 @@ func ExampleReject() {
 	// Output: rejected by the policy
 }
 
-// signatures is a Source that has an image and lists no signature. A registry.Client lists those of the
-// registry.
+// A signatures is a Source that has an image and lists no signature. A registry.Client
+// lists the signatures in the registry.
 type signatures struct{ content.Source }
 
 func (signatures) Referrers(context.Context, content.Repo, digest.Digest, string) ([]ocispec.Descriptor, error) {
@@ -126,7 +126,7 @@ func (signatures) Manifest(context.Context, content.Repo, digest.Digest) (conten
 func ExampleSigned() {
 	check := verify.Func("key 7", "1", func(ctx context.Context, image content.Admission) (string, error) {
 		return verify.Signed(ctx, image, "application/vnd.example.signature", func(sig verify.Signature) (string, error) {
-			return "", fmt.Errorf("%d layers, and none is good", len(sig.Layers)) // compare with image.Top.Digest
+			return "", fmt.Errorf("none of the %d layers is good", len(sig.Layers)) // compare with image.Top.Digest
 		})
 	})
 	image := exampleImage

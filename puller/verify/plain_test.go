@@ -6,7 +6,8 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// plainMatch is a second implementation of the rules for patterns.
+// plainMatch reports whether a pattern matches a name. It is a second implementation of
+// the rules for patterns.
 func plainMatch(pattern string, ref reference.Reference) bool {
 	server := func(registry string) string {
 		return strings.TrimSuffix(strings.ToLower(registry), ":443")

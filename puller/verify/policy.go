@@ -16,13 +16,15 @@ import (
 
 // A Rule says which check decides about the images whose names match a pattern.
 type Rule struct {
-	// Pattern is the full name of an image without tag and digest, or a prefix of names
-	// that ends in "/*", as in the kubelet's preloadedImagesVerificationAllowlist:
-	// "registry.example/team/*" matches every name below that path, at any depth. There
-	// are no other wildcards. Unlike there, names are compared as reference.Parse returns
-	// them, so that every spelling of a name has one rule, and the registry without regard
-	// to case and to the port 443. So a pattern has to be a full name too:
-	// "docker.io/library/nginx", and not "nginx".
+	// Pattern is the full name of an image without tag and digest, or a prefix of names that
+	// ends in "/*", as in the kubelet's preloadedImagesVerificationAllowlist:
+	// "registry.example/team/*" matches every name below that path, at any depth. Other
+	// wildcards are not allowed.
+	//
+	// The kubelet compares names as they are written. Here names are compared as
+	// reference.Parse returns them, so that all spellings of a name have the same rule. Upper
+	// and lower case of the registry, and its port 443, make no difference. So a pattern must
+	// also be a full name: "docker.io/library/nginx" and not "nginx".
 	Pattern string
 	Check   content.Check
 }
@@ -40,9 +42,9 @@ type rule struct {
 func (r rule) matches(name string) bool { return !r.list.Required(name, true) }
 
 // Policy returns a check that asks the check of the first rule whose pattern matches the
-// name of an image, and fallback if none matches. A nil fallback is [Reject]. The error
-// says which rule has no check, a malformed pattern, or a pattern of which an earlier rule
-// has all names.
+// name of an image. If no pattern matches, it asks fallback. A nil fallback is [Reject].
+// Policy returns an error if a rule has no check, if a pattern is malformed, or if an
+// earlier rule matches all names of a pattern. The error names the rule.
 func Policy(fallback content.Check, rules ...Rule) (content.Check, error) {
 	p := &policy{fallback: fallback}
 	if fallback == nil {
@@ -51,7 +53,7 @@ func Policy(fallback content.Check, rules ...Rule) (content.Check, error) {
 	for i, r := range rules {
 		wrong := func(err error) error { return fmt.Errorf("verify: rule %d: %w", i+1, err) }
 		if r.Check == nil {
-			return nil, wrong(errors.New("it has no Check; write Accept() or Reject() for a rule without one"))
+			return nil, wrong(errors.New("it has no Check; set Check, for example to Accept() or Reject()"))
 		}
 		pattern, sample, err := checkPattern(r.Pattern)
 		if err != nil {
@@ -59,7 +61,7 @@ func Policy(fallback content.Check, rules ...Rule) (content.Check, error) {
 		}
 		for j, earlier := range p.rules {
 			if earlier.matches(sample) {
-				return nil, wrong(fmt.Errorf("pattern %s: rule %d decides about all of its names", redact.Quote(r.Pattern, maxReason), j+1))
+				return nil, wrong(fmt.Errorf("pattern %s: the earlier rule %d decides about all of its names", redact.Quote(r.Pattern, maxReason), j+1))
 			}
 		}
 		list, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, pattern)
@@ -71,12 +73,13 @@ func Policy(fallback content.Check, rules ...Rule) (content.Check, error) {
 	return p, nil
 }
 
-// sampleName is added to a prefix, for a name that it matches. It has a slash, because a
-// name of one word below docker.io would become one below docker.io/library.
+// sampleName is appended to a prefix, to get a name that the prefix matches. It has a
+// slash, because reference.Parse moves a name of one word below docker.io to
+// docker.io/library.
 const sampleName = "a/a"
 
-// checkPattern returns the pattern in the form of names that are compared, and one name that
-// it matches.
+// checkPattern returns the pattern in the form in which names are compared, and one name
+// that the pattern matches.
 func checkPattern(written string) (pattern, sample string, err error) {
 	if _, err := pullpolicy.NewVerification(pullpolicy.NeverVerifyAllowlistedImages, written); err != nil {
 		return "", "", err
@@ -88,7 +91,7 @@ func checkPattern(written string) (pattern, sample string, err error) {
 	}
 	ref, err := reference.Parse(name)
 	if err != nil {
-		return "", "", fmt.Errorf("pattern %s is not a name or the beginning of one", redact.Quote(written, maxReason))
+		return "", "", fmt.Errorf("pattern %s is not an image name or the start of an image name", redact.Quote(written, maxReason))
 	}
 	cut := func(name string) string {
 		if !isPrefix {
@@ -103,14 +106,15 @@ func checkPattern(written string) (pattern, sample string, err error) {
 	return cut(sample), sample, nil
 }
 
-// matchedName returns the name that is compared: the registry in lower case and without the
-// port of https, which lead to the same server.
+// matchedName returns the name of an image as it is compared: with the registry in lower
+// case and without the port of https. Such spellings of a registry lead to the same
+// server.
 func matchedName(ref reference.Reference) string {
 	registry := strings.TrimSuffix(strings.ToLower(ref.Registry()), ":443")
 	return registry + "/" + ref.Repository()
 }
 
-// of returns the check for an image, with a text for the rule.
+// of returns the check that decides about an image, and a text that names its rule.
 func (p *policy) of(ref reference.Reference) (content.Check, string) {
 	name := matchedName(ref)
 	for i, r := range p.rules {
@@ -134,7 +138,8 @@ func (p *policy) Admit(ctx context.Context, image content.Admission) (by string,
 	return which + ": " + by, nil
 }
 
-// Fingerprint implements content.Check. It is "" if that of a check is "".
+// Fingerprint implements content.Check. It is "" if the fingerprint of one of the checks
+// is "".
 func (p *policy) Fingerprint() string {
 	h := sha256.New()
 	for _, r := range append(p.rules[:len(p.rules):len(p.rules)], rule{Rule: Rule{Check: p.fallback}}) {
@@ -160,7 +165,7 @@ func (p *policy) Explain(ref reference.Reference) string {
 // fixed is a check that always gives one answer.
 type fixed bool
 
-// Accept returns a check that admits every image without looking at it.
+// Accept returns a check that admits every image and looks at nothing.
 func Accept() content.Check { return fixed(true) }
 
 // Reject returns a check that refuses every image.
@@ -188,10 +193,11 @@ type function struct {
 	admit         func(context.Context, content.Admission) (string, error)
 }
 
-// Func returns a check that calls admit, whose results are those of content.Check. name is
-// what operators read, in answers and errors. version is what admit decides by, such as a
-// hash of its keys: if it changes, images that were admitted are asked about again. With
-// an empty version no answer is remembered. A nil admit refuses every image.
+// Func returns a check that calls admit; see content.Check.Admit for its results.
+// Operators read name in answers and errors. version identifies what admit decides by,
+// such as a hash of its keys. If version changes, admit is asked again about images that
+// were admitted. With an empty version no answer is remembered. A nil admit refuses every
+// image.
 func Func(name, version string, admit func(ctx context.Context, image content.Admission) (by string, err error)) content.Check {
 	if admit == nil {
 		admit = Reject().Admit

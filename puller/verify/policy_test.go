@@ -13,7 +13,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// says is a check that admits everything in its own name.
+// says returns a check with the name name, which admits every image.
 func says(name string) content.Check {
 	return verify.Func(name, "1", func(context.Context, content.Admission) (string, error) { return "yes", nil })
 }
@@ -75,7 +75,7 @@ func TestMistakesInAPolicyAreErrors(t *testing.T) {
 		"registry.example/app*":        "star",
 		"":                             "empty",
 		" registry.example/app":        "white space",
-		"registry.example/App/*":       "is not a name",
+		"registry.example/App/*":       "is not an image name",
 		"registry.example/ok/app":      "rule 1 decides about all of its names",
 		"registry.example/ok/deeper/*": "rule 1 decides about all of its names",
 		"registry.example/ok/*":        "rule 1 decides about all of its names",
@@ -112,10 +112,10 @@ func TestTheFingerprintOfAPolicyFollowsItsRules(t *testing.T) {
 	}
 	p, err := verify.Policy(nil, verify.Rule{Pattern: "registry.example/a", Check: verify.Func("f", "", nil)})
 	require.NoError(t, err)
-	assert.Empty(t, p.Fingerprint(), "a check without a version is not remembered")
+	assert.Empty(t, p.Fingerprint(), "answers of a check without a version are not remembered")
 }
 
-// The error of a check keeps its meaning through a policy.
+// An error of a check has the same reason after a policy has returned it.
 func TestAPolicyKeepsTheMeaningOfAnError(t *testing.T) {
 	for _, cause := range []error{&content.Error{Reason: content.ErrNetwork}, context.DeadlineExceeded, content.ErrRefused, errors.New("unsigned")} {
 		p, err := verify.Policy(nil, verify.Rule{Pattern: "registry.example/a", Check: verify.Func("f", "1", func(context.Context, content.Admission) (string, error) { return "x", cause })})
@@ -128,8 +128,8 @@ func TestAPolicyKeepsTheMeaningOfAnError(t *testing.T) {
 	assert.Error(t, err, "a function that is nil admits nothing")
 }
 
-// FuzzPolicy holds that a policy admits by a rule only names that are below the pattern, and
-// that every full name which is a pattern has its rule.
+// FuzzPolicy holds that a rule decides only about names that its pattern matches, and that
+// it decides about every full name that is its pattern.
 func FuzzPolicy(f *testing.F) {
 	for _, seed := range [][2]string{{"registry.example/team/*", "registry.example/team/app"}, {"docker.io/library/nginx", "nginx"}, {"a.example:443/*", "a.example/x"}, {"*", "x"}} {
 		f.Add(seed[0], seed[1])

@@ -31,36 +31,37 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Config has the settings of [Programs]. The zero Config has the limits of containerd's
-// defaults, and hands no credential over.
+// A Config has the settings of [Programs]. The zero Config has containerd's default
+// limits, and gives no credential to the programs.
 type Config struct {
 	// Timeout is the longest time that one program may take. Zero means 10 seconds, as in
 	// containerd. A puller.Puller waits two minutes for all programs together.
 	Timeout time.Duration
-	// MaxPrograms is how many files the directory may have. Zero means 10, as in
-	// containerd. With more files no image is admitted.
+	// MaxPrograms is how many files the directory may have. Zero means 10, as in containerd.
+	// If the directory has more files, no image is admitted.
 	MaxPrograms int
-	// MaxOutput is how many bytes a program may write to its standard output. Zero means
-	// 32 KiB, as in containerd. 64 KiB of the standard error are read.
+	// MaxOutput is how many bytes a program may write to its standard output. Zero means 32
+	// KiB, as in containerd. Of its standard error, 64 KiB are read.
 	MaxOutput int
-	// Environ is the environment of the programs, without DOCKER_CONFIG: the values of
-	// variables by their names. Nil means the variables in the package comment. A map that
-	// is empty but not nil means an empty environment.
+	// Environ is the environment of the programs, apart from DOCKER_CONFIG: the values of
+	// variables by their names. Nil means those variables of this process that the package
+	// comment lists. A map that is empty but not nil means an empty environment.
 	Environ map[string]credentials.Sensitive
-	// PassCredential hands the credential that opened the image over, by DOCKER_CONFIG.
-	// Programs that read signatures from a private registry need it. Without it, a
-	// DOCKER_CONFIG in Environ is passed on.
+	// PassCredential gives the programs the credential that opened the image: DOCKER_CONFIG
+	// names a directory with it. Programs that read signatures from a private registry need
+	// it. Without PassCredential, programs get the DOCKER_CONFIG of Environ.
 	PassCredential bool
-	// TempDir is where the directory with the credential is made. "" means os.TempDir. A
-	// file system in memory keeps the credential off the disk.
+	// TempDir is the directory in which the directory with the credential is made. "" means
+	// os.TempDir. With a directory on a file system in memory, the credential is never on the
+	// disk.
 	TempDir string
-	// Version is part of the Fingerprint. Change it when what the programs decide by
-	// changes, such as their keys or Environ: then images that were admitted before are asked
-	// about again. The Fingerprint also has the names, times and contents of the programs.
-	// It is "", so that no answer is remembered, if a program cannot be read.
+	// Version is part of the Fingerprint. Change Version if the programs decide by something
+	// else, such as other keys or another Environ. Then the programs are asked again about
+	// images that were admitted before. The Fingerprint also depends on the names, times and
+	// contents of the programs. If a program cannot be read, the Fingerprint is "", so that
+	// no answer is remembered.
 	Version string
-	// Logger gets what programs write to their standard error, at level debug; nil = no
-	// log.
+	// Logger gets the standard error of the programs, at level debug; nil = no log.
 	Logger *slog.Logger
 }
 
@@ -68,9 +69,9 @@ const (
 	defaultTimeout     = 10 * time.Second
 	defaultMaxPrograms = 10
 	defaultMaxOutput   = 32 << 10
-	// maxReason is how many bytes of a program's output are repeated.
+	// maxReason is how many bytes of a program's output an answer or an error has.
 	maxReason = 300
-	// listTime is how long the directory may take to be listed for the fingerprint.
+	// listTime is how long the computation of a fingerprint may take.
 	listTime = 5 * time.Second
 )
 
@@ -85,10 +86,11 @@ type programs struct {
 	config Config // with its defaults
 
 	mu   sync.Mutex
-	sums map[string]sum // of the programs, by their names
+	sums map[string]sum // by the name of the program
 }
 
-// A sum is the hash of what a program has.
+// A sum is the hash of the content of a program. It is valid as long as file does not
+// change.
 type sum struct {
 	file fs.FileInfo
 	hash string
@@ -150,7 +152,7 @@ func (p *programs) Admit(ctx context.Context, image content.Admission) (by strin
 		}
 		defer func() {
 			if fault := os.RemoveAll(dir); fault != nil && err == nil {
-				by, err = "", undecided("the credential of the programs cannot be removed: %w", fault)
+				by, err = "", undecided("the directory with the credential for the programs cannot be removed: %w", fault)
 			}
 		}()
 		env = append(env, "DOCKER_CONFIG="+dir)
@@ -202,8 +204,8 @@ func (p *programs) fingerprint(ctx context.Context) string {
 	return hex.EncodeToString(h.Sum(nil))[:32]
 }
 
-// hash returns the hash of a program. The size and the time of a file do not say enough:
-// files of an image often all have the same time.
+// hash returns the hash of the content of a program. The size and the time of a file are
+// not enough, because all files of an image often have the same time.
 func (p *programs) hash(ctx context.Context, f named) (string, error) {
 	file, err := os.Open(filepath.Join(p.dir, f.Name()))
 	if err != nil {
@@ -229,8 +231,8 @@ func (p *programs) Explain(reference.Reference) string {
 	return "the programs in " + redact.Text(p.dir)
 }
 
-// An answer is the error of an image that was not admitted. Its text does not have the
-// reason, which package puller adds.
+// An answer is the error for an image that was not admitted. Its text does not have the
+// reason, because package puller adds the reason.
 type answer struct {
 	reason content.Reason
 	err    error
@@ -239,12 +241,14 @@ type answer struct {
 func (a *answer) Error() string   { return a.err.Error() }
 func (a *answer) Unwrap() []error { return []error{a.reason, a.err} }
 
-// undecided returns an error that says that no decision was possible.
+// undecided returns an error that matches content.ErrCheckFailed: the check could not
+// decide.
 func undecided(format string, args ...any) error {
 	return &answer{content.ErrCheckFailed, fmt.Errorf(format, args...)}
 }
 
-// listIn is list with a context, because a file system may not answer.
+// listIn is list with a context. It returns soon after the end of ctx, even if the file
+// system does not answer.
 func (p *programs) listIn(ctx context.Context) ([]named, error) {
 	var err error
 	files, ok := await.Call(ctx, func() (files []named) {
@@ -257,7 +261,8 @@ func (p *programs) listIn(ctx context.Context) ([]named, error) {
 	return files, err
 }
 
-// list returns the files of the directory by their names, if all of them can be programs.
+// list returns the files of the directory, sorted by name. It returns an error if a file
+// cannot be run.
 func (p *programs) list() ([]named, error) {
 	dir, err := os.Open(p.dir)
 	if err != nil {
@@ -291,7 +296,8 @@ func (p *programs) list() ([]named, error) {
 	return files, nil
 }
 
-// named is a file with the name that its link has.
+// A named is a FileInfo with the name from the directory. A link and its target can have
+// different names.
 type named struct {
 	fs.FileInfo
 	name string
@@ -299,8 +305,8 @@ type named struct {
 
 func (n named) Name() string { return n.name }
 
-// run runs one program and returns what it wrote, in one line. An error means that the
-// program has not admitted the image.
+// run runs one program and returns its output as one line. An error means that the program
+// has not admitted the image.
 func (p *programs) run(ctx context.Context, f fs.FileInfo, image content.Admission, c subprocess.Command) (string, error) {
 	name := redact.Quote(f.Name(), maxReason)
 	r := subprocess.Run(ctx, c)
@@ -319,7 +325,7 @@ func (p *programs) run(ctx context.Context, f fs.FileInfo, image content.Admissi
 	case r.TimedOut:
 		return "", undecided("program %s took longer than %v: %w", name, c.Timeout, context.DeadlineExceeded)
 	case r.Held:
-		return "", undecided("program %s ended, and another process holds its output open", name)
+		return "", undecided("program %s ended, but another process still holds its output open", name)
 	case r.Err == nil:
 		return line(r.Stdout), nil
 	case errors.Is(r.Err, fs.ErrNotExist):
@@ -331,8 +337,8 @@ func (p *programs) run(ctx context.Context, f fs.FileInfo, image content.Admissi
 	return "", &answer{content.ErrRefused, fmt.Errorf("program %s: %v: %s", name, r.Err, cmp.Or(line(r.Stdout), "it gave no reason"))}
 }
 
-// environ returns the environment of the programs, without DOCKER_CONFIG where the
-// credential is passed.
+// environ returns the environment of the programs. It leaves DOCKER_CONFIG out if
+// PassCredential is set, because Admit then adds it.
 func (p *programs) environ() []string {
 	var env []string
 	if p.config.Environ == nil {
@@ -354,10 +360,11 @@ func (p *programs) environ() []string {
 	return env
 }
 
-// hubServer is the key that docker has for Docker Hub.
+// hubServer is the key of Docker Hub in a config.json of docker.
 const hubServer = "https://index.docker.io/v1/"
 
 // writeCredential makes a directory with a config.json that has the credential of repo.
+// The caller has to remove the directory.
 func (p *programs) writeCredential(repo content.Repo) (dir string, err error) {
 	cred := repo.Cred
 	if cred.Origin.Key = repo.Ref.Registry(); cred.Origin.Key == "docker.io" {
@@ -369,15 +376,15 @@ func (p *programs) writeCredential(repo content.Repo) (dir string, err error) {
 	}
 	dir, err = os.MkdirTemp(p.config.TempDir, "pullkit-verify-") // with mode 0700
 	if err != nil {
-		return "", undecided("the credential of the programs cannot be written: %w", err)
+		return "", undecided("the credential for the programs cannot be written: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "config.json"), data, 0o600); err != nil {
-		return "", undecided("the credential of the programs cannot be written: %w", errors.Join(err, os.RemoveAll(dir)))
+		return "", undecided("the credential for the programs cannot be written: %w", errors.Join(err, os.RemoveAll(dir)))
 	}
 	return dir, nil
 }
 
-// one is the keyring of one credential.
+// A one is a keyring with one credential.
 type one struct{ cred credentials.Credential }
 
 func (o one) Lookup(context.Context, reference.Reference) iter.Seq2[credentials.Credential, error] {
@@ -388,7 +395,7 @@ func (o one) All() iter.Seq[credentials.Credential] {
 	return func(yield func(credentials.Credential) bool) { yield(o.cred) }
 }
 
-// secretsOf returns what must not be in a text.
+// secretsOf returns the parts of a credential that must not be in a text.
 func secretsOf(c credentials.Credential) []string {
 	return []string{c.Password.Reveal(), c.IdentityToken.Reveal(), c.RegistryToken.Reveal()}
 }

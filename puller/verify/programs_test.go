@@ -30,7 +30,7 @@ import (
 
 const imageName = "registry.example/team/app:v1"
 
-// admission is an image with a credential.
+// admission returns an image with a credential.
 func admission(name string) content.Admission {
 	ref := reference.MustParse(name)
 	top := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageIndex, Digest: digest.FromString(name), Size: 7, Annotations: map[string]string{"a": "b"}}
@@ -135,8 +135,8 @@ func TestEveryFaultKeepsTheImageOut(t *testing.T) {
 	}
 }
 
-// The row of the package comment about a directory that cannot be listed. Root can list
-// every directory, so only an ordinary user meets it.
+// This is the row of the package comment about a directory that cannot be listed. Root can
+// list every directory, so the test needs an ordinary user.
 func TestADirectoryThatCannotBeListedAdmitsNothing(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a", "exit 0")
@@ -153,9 +153,9 @@ func TestADirectoryThatCannotBeListedAdmitsNothing(t *testing.T) {
 	assert.Empty(t, c.Fingerprint())
 }
 
-// The row about a credential that cannot be removed. Root can remove every file, so only an
-// ordinary user meets it.
-func TestACredentialThatStaysAdmitsNothing(t *testing.T) {
+// This is the row about a credential that cannot be removed. Root can remove every file,
+// so the test needs an ordinary user.
+func TestACredentialThatCannotBeRemovedAdmitsNothing(t *testing.T) {
 	dir, temp := t.TempDir(), t.TempDir()
 	put(t, dir, "a", `/bin/chmod 500 "${DOCKER_CONFIG%/*}"`)
 	defer os.Chmod(temp, 0o700)
@@ -168,7 +168,7 @@ func TestACredentialThatStaysAdmitsNothing(t *testing.T) {
 	assert.ErrorContains(t, err, "cannot be removed")
 }
 
-func TestTheEndOfTheCallersContextIsNoDecision(t *testing.T) {
+func TestTheEndOfTheContextIsReturned(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a", "kill -STOP $$")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -179,9 +179,9 @@ func TestTheEndOfTheCallersContextIsNoDecision(t *testing.T) {
 	assert.Empty(t, content.ReasonOf(err))
 }
 
-// The credential is in a directory that only this user can read, in the form of docker, for
-// this registry only, and is removed afterwards.
-func TestTheCredentialIsHandedOver(t *testing.T) {
+// The credential is in a config.json of docker, in a directory that only this user can
+// read. It is for this registry only, and is removed after the call.
+func TestProgramsGetTheCredential(t *testing.T) {
 	dir, temp, out := t.TempDir(), t.TempDir(), t.TempDir()
 	put(t, dir, "a", `cp "$DOCKER_CONFIG/config.json" `+out+`; ls -ld "$DOCKER_CONFIG" > `+out+`/mode; ls -l "$DOCKER_CONFIG/config.json" >> `+out+`/mode; echo "$DOCKER_CONFIG" > `+out+`/where; touch "$DOCKER_CONFIG/more"; echo "password s3cret-pass"; exit `+"`cat "+out+"/status`")
 	for _, status := range []string{"0", "1"} {
@@ -276,7 +276,7 @@ func TestTheFingerprintFollowsThePrograms(t *testing.T) {
 	put(t, dir, "b", "exit 0")
 	note("another program", c)
 	require.NoError(t, os.Chmod(filepath.Join(dir, "b"), 0o644))
-	assert.Empty(t, c.Fingerprint(), "what cannot be used has no fingerprint")
+	assert.Empty(t, c.Fingerprint(), "a program that cannot be run has no fingerprint")
 }
 
 func TestProgramsRefusesSettingsThatAreNotValid(t *testing.T) {
@@ -295,8 +295,8 @@ func TestProgramsRefusesSettingsThatAreNotValid(t *testing.T) {
 	}
 }
 
-// The name of the image cannot become an option of a program or a command of a shell.
-func TestNamesAreArgumentsAndNothingElse(t *testing.T) {
+// The name of an image cannot become an option of a program or a command of a shell.
+func TestNamesAreOnlyArguments(t *testing.T) {
 	dir := t.TempDir()
 	put(t, dir, "a", `[ $# = 6 ] && [ "$1" = -name ]`)
 	_, err := check(t, dir, verify.Config{}).Admit(t.Context(), admission("registry.example/a--b/"+strings.Repeat("x", 100)+":v1"))

@@ -15,8 +15,9 @@ import (
 	"github.com/pullkit/pullkit/puller/content"
 )
 
-// A Signature is a manifest that refers to an image, with the contents of its layers. All
-// bytes have the digests that name them. Nothing else of it is verified.
+// A Signature is a manifest that refers to an image, with the contents of its layers. It
+// is verified that the manifest and the layers have their digests. Nothing else is
+// verified.
 type Signature struct {
 	Descriptor ocispec.Descriptor
 	Manifest   ocispec.Manifest
@@ -24,27 +25,31 @@ type Signature struct {
 }
 
 const (
-	// maxSignatures is how many signatures of an image are read.
+	// maxSignatures is how many signatures of an image are read at most.
 	maxSignatures = 32
-	// maxSignatureLayers is how many layers of a signature are read.
+	// maxSignatureLayers is how many layers a signature may have.
 	maxSignatureLayers = 32
-	// maxSignatureBytes bounds the layers of one signature together, in bytes.
+	// maxSignatureBytes is how many bytes the layers of a signature may have in total.
 	maxSignatureBytes = 4 << 20
 )
 
-// Signed reads the signatures of an image from its Source, with its credential, and calls
-// judge with one after another until judge admits the image. It returns what judge returned
-// for that signature. It is for the function of a [Func].
+// Signed reads the signatures of an image from image.Source, with the credential of
+// image.Repo. It calls judge with one signature after another, until judge admits the
+// image, and returns the answer of judge. Call Signed in the function of a [Func].
 //
-// artifactType is the type of the signatures; see registry.Client.Referrers. They refer to
-// the image's Top, which is an index if the image has one, and the digest of that is what
-// judge has to compare. A Source that is not a content.ReferrerLister, or that cannot
-// list or give the signatures, makes the check undecided, unless judge admits the image by
-// a signature that could be read. At most 32 signatures of at most 4 MiB are read: the
-// check is undecided if an image has more, and none of these is good.
+// artifactType is the type of the signatures; see registry.Client.Referrers. The
+// signatures refer to image.Top, which is the index if the image has one. So judge must
+// compare the digest of image.Top with the digest that was signed.
 //
-// If the image has no signature, although the credential shows the image, the error is a
-// refusal. If judge refuses all signatures, it is a refusal with the reason of the last one.
+// Signed returns an error that matches content.ErrCheckFailed if the Source is not a
+// content.ReferrerLister. The error also makes the check undecided if the Source cannot
+// list or read the signatures, and judge admits the image by no signature that was read.
+// At most 32 signatures of at most 4 MiB are read. If an image has more, and judge admits
+// the image by none of the 32, the check is undecided too.
+//
+// If the image has no signature, and the credential opens the image, the error is a
+// refusal. If judge refuses all signatures, the error is a refusal with the reason for the
+// last signature.
 func Signed(ctx context.Context, image content.Admission, artifactType string, judge func(Signature) (by string, err error)) (by string, err error) {
 	lister, ok := image.Source.(content.ReferrerLister)
 	if !ok {
@@ -55,16 +60,17 @@ func Signed(ctx context.Context, image content.Admission, artifactType string, j
 		return "", fmt.Errorf("the signatures cannot be listed: %w", err)
 	}
 	if len(list) == 0 {
-		// Some registries hide an image from those who may not see it: then they list nothing.
+		// Some registries hide an image from a credential that does not open it, and then list
+		// nothing.
 		if _, err := image.Source.Manifest(ctx, image.Repo, image.Top.Digest); err != nil {
-			return "", fmt.Errorf("no signature is listed, and the image cannot be seen: %w", err)
+			return "", fmt.Errorf("the registry lists no signature, and does not show the image either: %w", err)
 		}
 		return "", errors.New("the image is not signed")
 	}
 	var unknown, refusal error
 	for i, d := range list {
 		if i == maxSignatures {
-			unknown = undecided("none of the first %d signatures is good, and there are %d", maxSignatures, len(list))
+			unknown = undecided("the first %d of %d signatures do not admit the image, and the others are not read", maxSignatures, len(list))
 			break
 		}
 		sig, err := readSignature(ctx, image, d)
@@ -90,8 +96,8 @@ func Signed(ctx context.Context, image content.Admission, artifactType string, j
 	return "", refusal
 }
 
-// readSignature reads one signature. An error without a content.Reason says that it is
-// malformed.
+// readSignature reads one signature. An error without a content.Reason says that the
+// signature is malformed.
 func readSignature(ctx context.Context, image content.Admission, d ocispec.Descriptor) (Signature, error) {
 	sig := Signature{Descriptor: d}
 	repo := image.Repo
@@ -111,11 +117,11 @@ func readSignature(ctx context.Context, image content.Admission, d ocispec.Descr
 	case err != nil:
 		return sig, errors.New(redact.Text(err.Error())) // not an error of the Source
 	case parsed.Manifest == nil:
-		return sig, errors.New("it is an index and not a manifest")
+		return sig, errors.New("it is an index, not a manifest")
 	}
 	sig.Manifest = *parsed.Manifest
 	if s := sig.Manifest.Subject; s != nil && s.Digest != image.Top.Digest {
-		return sig, fmt.Errorf("it is of %s, and not of %s", redact.Quote(string(s.Digest), maxReason), image.Top.Digest)
+		return sig, fmt.Errorf("it is a signature of %s, not of %s", redact.Quote(string(s.Digest), maxReason), image.Top.Digest)
 	}
 	if len(sig.Manifest.Layers) > maxSignatureLayers {
 		return sig, fmt.Errorf("it has more than %d layers", maxSignatureLayers)
@@ -123,7 +129,7 @@ func readSignature(ctx context.Context, image content.Admission, d ocispec.Descr
 	size := int64(0)
 	for _, layer := range sig.Manifest.Layers {
 		if layer.Size > maxSignatureBytes-size {
-			return sig, fmt.Errorf("it has more than %d bytes", maxSignatureBytes)
+			return sig, fmt.Errorf("its layers have more than %d bytes", maxSignatureBytes)
 		}
 		size += layer.Size
 	}

@@ -51,7 +51,7 @@ func sign(t testing.TB, reg *pullertest.Registry, subject ocispec.Descriptor, la
 	return reg.PutManifest("team/app", ocispec.MediaTypeImageManifest, data)
 }
 
-// is admits a signature with a text.
+// is returns a judge that admits a signature with the text want.
 func is(want string) func(verify.Signature) (string, error) {
 	return func(sig verify.Signature) (string, error) {
 		for _, layer := range sig.Layers {
@@ -83,7 +83,8 @@ func TestSignedReadsTheSignaturesOfAPrivateImage(t *testing.T) {
 	assert.EqualError(t, err, "the image is not signed")
 }
 
-// What cannot be read is no refusal, and a good signature next to it counts.
+// A signature that cannot be read is not a refusal, and does not hide another signature
+// that is good.
 func TestSignedIsUndecidedIfASignatureCannotBeRead(t *testing.T) {
 	reg, image := signedImage(t)
 	lost := sign(t, reg, image.Top, "lost")
@@ -114,9 +115,9 @@ func TestSignedIsUndecidedIfASignatureCannotBeRead(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// A registry that hides the image with a credential, and so lists nothing, has not said
-// that the image is not signed. Another credential may show it.
-func TestAHiddenImageIsNotUnsigned(t *testing.T) {
+// If a credential does not open the image, the registry lists no signature. That does not
+// mean that the image is unsigned, because another credential may open it.
+func TestAnImageThatTheRegistryHidesIsUndecided(t *testing.T) {
 	_, image := signedImage(t)
 	image.Source = lists{image.Source, nil, nil}
 	_, err := verify.Signed(t.Context(), image, sigType, is("good"))
@@ -124,10 +125,10 @@ func TestAHiddenImageIsNotUnsigned(t *testing.T) {
 	image.Repo.Cred = credentials.Credential{}
 	_, err = verify.Signed(t.Context(), image, sigType, is("good"))
 	assert.Equal(t, content.ErrUnauthorized, content.ReasonOf(err))
-	assert.ErrorContains(t, err, "the image cannot be seen")
+	assert.ErrorContains(t, err, "does not show the image")
 }
 
-// The refusal of one signature does not hide that the judge could not decide about another.
+// If judge refuses one signature and cannot decide about another, the check is undecided.
 func TestSignedIsUndecidedIfTheJudgeIs(t *testing.T) {
 	reg, image := signedImage(t)
 	good, bad := sign(t, reg, image.Top, "good"), sign(t, reg, image.Top, "bad")
@@ -145,8 +146,8 @@ func TestSignedIsUndecidedIfTheJudgeIs(t *testing.T) {
 	}
 }
 
-// A source that gives other bytes, or lists what is not a signature of the image, admits
-// nothing.
+// A Source that sends other bytes, or that lists manifests which are not signatures of the
+// image, admits no image.
 func TestSignedUsesOnlyVerifiedBytesOfThisImage(t *testing.T) {
 	reg, image := signedImage(t)
 	foreign := sign(t, reg, ocispec.Descriptor{MediaType: image.Top.MediaType, Digest: digest.FromString("other"), Size: 1}, "good")
@@ -154,7 +155,7 @@ func TestSignedUsesOnlyVerifiedBytesOfThisImage(t *testing.T) {
 	deep := sign(t, reg, image.Top, strings.Split(strings.Repeat("good,", 33), ",")[:33]...)
 	idx := reg.PutManifest("team/app", ocispec.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"mediaType":"`+ocispec.MediaTypeImageIndex+`","manifests":[]}`))
 	broken := reg.PutManifest("team/app", ocispec.MediaTypeImageManifest, []byte(`{"schemaVersion":2,"config":{}}`))
-	for what, d := range map[string]ocispec.Descriptor{"it is of": foreign, "more than 4194304 bytes": huge, "more than 32 layers": deep, "is an index": idx, "no config or no layers": broken} {
+	for what, d := range map[string]ocispec.Descriptor{"it is a signature of": foreign, "more than 4194304 bytes": huge, "more than 32 layers": deep, "is an index": idx, "no config or no layers": broken} {
 		lying := image
 		lying.Source = lists{image.Source, []ocispec.Descriptor{d}, nil}
 		_, err := verify.Signed(t.Context(), lying, sigType, is("good"))
@@ -179,7 +180,7 @@ func TestSignedUsesOnlyVerifiedBytesOfThisImage(t *testing.T) {
 	assert.Error(t, err)
 }
 
-// lists is a Source with a list of its own, and with bytes of its own for blobs.
+// A lists is a Source with its own list of signatures, and its own bytes for blobs.
 type lists struct {
 	content.Source
 	list []ocispec.Descriptor
