@@ -110,21 +110,21 @@ func (a *admitter) recordOf(key admissionKey, by string) records.Admission {
 	return records.Admission{Name: key.name, Digest: key.top, Policy: key.policy, Namespace: key.namespace, By: by}
 }
 
-// An admitting is an answer that admits an image. Its policy is the Fingerprint from
+// An admissionAnswer is an answer that admits an image. Its policy is the Fingerprint from
 // before the question, because the check may change before it answers.
-type admitting struct {
+type admissionAnswer struct {
 	by, policy string
 }
 
 // ask returns the answer that admits the image. It asks Config.Admission if no earlier
 // answer is known. The error is one of package checked.
-func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (admitting, error) {
+func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (admissionAnswer, error) {
 	key := a.key(t, image.Top.Digest, image.Descriptor.Digest)
 	if !key.named() {
-		return admitting{}, checked.Error(ctx, &content.Error{Reason: content.ErrStore, Err: errors.New("the runtime does not say which digests the image has")})
+		return admissionAnswer{}, checked.Error(ctx, &content.Error{Reason: content.ErrStore, Err: errors.New("the runtime does not say which digests the image has")})
 	}
 	if by, ok := a.admitted(ctx, key, string(image.Descriptor.Digest)); ok {
-		return admitting{by, key.policy}, nil
+		return admissionAnswer{by, key.policy}, nil
 	}
 	image.Pod = t.pod
 	by, err := a.calls.Do(ctx, admissionCall{key, image.Repo.Cred}, func(ctx context.Context) (string, error) {
@@ -145,9 +145,9 @@ func (a *admitter) ask(ctx context.Context, t *task, image content.Admission) (a
 		return by, nil
 	})
 	if err != nil {
-		return admitting{}, checked.Error(ctx, err)
+		return admissionAnswer{}, checked.Error(ctx, err)
 	}
-	return admitting{by, key.policy}, nil
+	return admissionAnswer{by, key.policy}, nil
 }
 
 // record writes the answer that admitted img into Config.Records, if these are a
@@ -180,8 +180,8 @@ type admissionOfPull struct {
 	task     *task
 
 	mu       sync.Mutex
-	admitted map[[2]digest.Digest]admitting // by the digests of top and manifest
-	policy   string                         // of the answer for the image that the pull has brought
+	admitted map[[2]digest.Digest]admissionAnswer // by the digests of top and manifest
+	policy   string                               // of the answer for the image that the pull has brought
 }
 
 // ofPull returns the admissionOfPull of a task; nil without Config.Admission.
@@ -189,7 +189,7 @@ func (a *admitter) ofPull(t *task) *admissionOfPull {
 	if a == nil {
 		return nil
 	}
-	return &admissionOfPull{admitter: a, task: t, admitted: map[[2]digest.Digest]admitting{}}
+	return &admissionOfPull{admitter: a, task: t, admitted: map[[2]digest.Digest]admissionAnswer{}}
 }
 
 // hook returns the function for Spec.Admit; nil without Config.Admission.
@@ -209,9 +209,9 @@ func (o *admissionOfPull) hook() func(context.Context, content.Admission) error 
 	}
 }
 
-// of returns img with AdmittedBy set. If the Runtime has not called Spec.Admit for this
-// image, of asks Config.Admission, with the credential of spec.
-func (o *admissionOfPull) of(ctx context.Context, img Image, spec Spec) (Image, error) {
+// setAnswer returns img with AdmittedBy set. If the Runtime has not called Spec.Admit for this
+// image, setAnswer asks Config.Admission, with the credential of spec.
+func (o *admissionOfPull) setAnswer(ctx context.Context, img Image, spec Spec) (Image, error) {
 	if o == nil {
 		return img, nil
 	}
@@ -239,20 +239,20 @@ func (o *admissionOfPull) record(ctx context.Context, img Image) error {
 // inspect asks Config.Admission about a stored image, with the credential of spec. Its
 // errors stop the loop over the credentials, unless another credential can change the
 // answer.
-func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (admitting, error) {
+func (a *admitter) inspect(ctx context.Context, t *task, img Image, spec Spec) (admissionAnswer, error) {
 	image, err := a.config.Runtime.(Inspector).Inspect(ctx, spec)
 	if err != nil {
-		return admitting{}, credentials.Stop(fmt.Errorf("the stored image cannot be read: %w", err))
+		return admissionAnswer{}, credentials.Stop(fmt.Errorf("the stored image cannot be read: %w", err))
 	}
 	if image.Top.Digest != img.Digest || image.Descriptor.Digest != img.Manifest {
-		return admitting{}, credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
+		return admissionAnswer{}, credentials.Stop(checked.Error(ctx, &content.Error{Reason: content.ErrStore,
 			Err: fmt.Errorf("the image changed in the store during the check: it is now %s, and was %s", image.Top.Digest, img.Digest)}))
 	}
 	answer, err := a.ask(ctx, t, image)
 	if err == nil || checked.OtherCredential(err) {
 		return answer, err
 	}
-	return admitting{}, credentials.Stop(withSignatureReason(err))
+	return admissionAnswer{}, credentials.Stop(withSignatureReason(err))
 }
 
 // withSignatureReason makes a refusal match ErrSignatureValidation too, the kubelet's
@@ -299,7 +299,7 @@ func (p *Puller) admitPresent(ctx context.Context, t *task, img Image) outcome {
 		err.RetryAfter, err.Previous = window.wait, window.previous
 		return outcome{err: err}
 	}
-	answer, _, err := askEach(ctx, p, t, func(ctx context.Context, spec Spec) (admitting, error) { return a.inspect(ctx, t, img, spec) })
+	answer, _, err := askEach(ctx, p, t, func(ctx context.Context, spec Spec) (admissionAnswer, error) { return a.inspect(ctx, t, img, spec) })
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return outcome{err: err}

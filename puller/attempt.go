@@ -196,7 +196,7 @@ func (p *Puller) attempt(ctx context.Context, run *pullRun) pullResult {
 		if err != nil {
 			return Image{}, err
 		}
-		return admission.of(ctx, img, spec)
+		return admission.setAnswer(ctx, img, spec)
 	}, func(a credentials.Attempt) { p.events.attemptOf(run, a) })
 	r := pullResult{image: img, accepted: accepted, took: time.Since(start)}
 	if err != nil {

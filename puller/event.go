@@ -241,7 +241,7 @@ func (r reporter) hints(t *task, err *Error) {
 func (r reporter) resolved(t *task, ref reference.Reference, attempts []credentials.Attempt) {
 	e := Event{Reason: EventResolved, Message: fmt.Sprintf("Resolved image %q to %s", t.name, ref.Digest()), Digest: ref.Digest()}
 	if n := len(attempts); n > 0 {
-		r.unresolvedWith(t, attempts[:n-1])
+		r.attemptsToResolve(t, attempts[:n-1])
 		answer := newAnswer(attempts[n-1])
 		e.Attempt = &answer
 	}
@@ -266,9 +266,9 @@ func (r reporter) unresolved(t *task, err *Error) {
 	}
 }
 
-// unresolvedWith sends an EventAttempt for each credential that did not help to resolve a
+// attemptsToResolve sends an EventAttempt for each credential that did not help to resolve a
 // name.
-func (r reporter) unresolvedWith(t *task, attempts []credentials.Attempt) {
+func (r reporter) attemptsToResolve(t *task, attempts []credentials.Attempt) {
 	for _, a := range attempts {
 		r.attempt(t, false, a, "Failed to resolve image %q %s")
 	}

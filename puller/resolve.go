@@ -81,7 +81,7 @@ func (p *Puller) find(ctx context.Context, t *task, unusable *Error) (Found, *Er
 		ref, attempts, err = p.askDigest(ctx, t)
 	}
 	if err != nil {
-		p.events.unresolvedWith(t, attempts)
+		p.events.attemptsToResolve(t, attempts)
 		p.events.unresolved(t, err)
 		return Found{}, err
 	}

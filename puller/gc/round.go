@@ -69,7 +69,7 @@ func (c *Collector) RemoveUnused(ctx context.Context) (Report, error) { return c
 
 func (c *Collector) collect(ctx context.Context, all bool) (Report, error) {
 	r := &round{Collector: c, all: all}
-	if err := r.locked(ctx); err != nil {
+	if err := r.runLocked(ctx); err != nil {
 		return r.report, fmt.Errorf("gc: %w", err)
 	}
 	return r.report, nil
@@ -88,15 +88,15 @@ type round struct {
 	saved  map[string]record // what the state file has
 }
 
-// locked runs the round under the locks that let one round run at a time.
-func (r *round) locked(ctx context.Context) error {
+// runLocked runs the round under the locks that let one round run at a time.
+func (r *round) runLocked(ctx context.Context) error {
 	unlock, err := r.rounds.Lock(ctx, "")
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	if r.state == nil {
-		return r.andSweep(ctx, r.run(ctx))
+		return r.sweepAfter(ctx, r.run(ctx))
 	}
 	fsys, unlockState, err := r.state.lock(ctx)
 	if err != nil {
@@ -113,7 +113,7 @@ func (r *round) locked(ctx context.Context) error {
 	}
 	r.mu.Unlock()
 	err = r.run(ctx)
-	return r.andSweep(ctx, errors.Join(err, r.save(fsys)))
+	return r.sweepAfter(ctx, errors.Join(err, r.save(fsys)))
 }
 
 // save writes the state file. If the file was written within the last minute, save writes
@@ -139,9 +139,9 @@ func (r *round) save(fsys disk.FS) error {
 	return r.write(fsys, r.saved)
 }
 
-// andSweep calls Config.Sweep after a round, if it is due. It returns err, the error of
+// sweepAfter calls Config.Sweep after a round, if it is due. It returns err, the error of
 // the round, joined with its own errors.
-func (r *round) andSweep(ctx context.Context, err error) error {
+func (r *round) sweepAfter(ctx context.Context, err error) error {
 	due := r.gone
 	if r.config.AsKubelet {
 		due = r.swept

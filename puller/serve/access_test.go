@@ -25,8 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// statuses asks for everything of an image by every path, and returns the statuses that
-// came, each once.
+// statuses sends requests for all content of an image by every path, and returns the
+// statuses of the answers, each once.
 func (s server) statuses(t *testing.T, n node, repository, tag string, image pullertest.PutResult) []int {
 	t.Helper()
 	seen := map[int]bool{}
@@ -49,8 +49,8 @@ func (s server) statuses(t *testing.T, n node, repository, tag string, image pul
 
 var oneLayer = pullertest.ImageSpec{Layers: []int64{5000}}
 
-// By default only what came from the registry itself without a credential is served.
-// Nothing of any other image is, by no path.
+// By default only content that came from the registry itself without a credential is
+// served. For all content of another image, every path gets 404.
 func TestOnlyPublicImagesAreServed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		private   bool
@@ -61,7 +61,7 @@ func TestOnlyPublicImagesAreServed(t *testing.T) {
 		"pulled anonymously":                     {want: 200},
 		"pulled with the node's password":        {private: true, node: true, want: 404},
 		"pulled with a Pod's secret":             {private: true, pod: true, want: 404},
-		"a Pod's secret that nobody asked for":   {pod: true, want: 404},
+		"a Pod's secret that was not needed":     {pod: true, want: 404},
 		"given by a mirror only":                 {mirrored: registry.CanPull | registry.CanResolve, want: 404},
 		"named by the registry, given by mirror": {mirrored: registry.CanPull, want: 200},
 	} {
@@ -94,7 +94,8 @@ func TestOnlyPublicImagesAreServed(t *testing.T) {
 	}
 }
 
-// Without a record, or with one of a former version, it is not known how an image came.
+// Without a record, or with the record of an earlier version, it is not known how an image
+// came to the node.
 func TestAnImageWithoutARecordIsNotServed(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", oneLayer)
@@ -145,9 +146,9 @@ func recordsOf(t *testing.T, n node, id string) string {
 	return dir
 }
 
-// A stranger's image names a layer that is on the node because a private image has it. The
-// node pulls the stranger's image, and still does not give the layer away.
-func TestAStrangersManifestOpensNoPrivateBlob(t *testing.T) {
+// A public image of another author names a layer that is on the node because a private
+// image has it. The node pulls the public image, and still does not serve the layer.
+func TestAPublicManifestOpensNoPrivateBlob(t *testing.T) {
 	private, strange := privateRegistry(t), startRegistry(t, pullertest.Config{})
 	put(t, private, "team/app:v1", oneLayer)
 	n := newNode(t, registry.Config{}, password(t, private.Host()))
@@ -164,14 +165,14 @@ func TestAStrangersManifestOpensNoPrivateBlob(t *testing.T) {
 	n.pull(t, strange.Host()+"/x/evil:v1", nil)
 	for name, conf := range map[string]serve.Config{"closed": {}, "pulls on request": {Puller: n.Puller, PullFrom: []string{strange.Host()}}} {
 		s := n.serves(t, strange.Host(), conf)
-		assert.Equal(t, 200, s.get("/v2/x/evil/manifests/v1"), "the stranger's own document")
-		assert.Equal(t, 200, s.get(under("x/evil", "blobs", string(digest.FromBytes(config)))), "the stranger's own blob")
+		assert.Equal(t, 200, s.get("/v2/x/evil/manifests/v1"), "the public image's own manifest")
+		assert.Equal(t, 200, s.get(under("x/evil", "blobs", string(digest.FromBytes(config)))), "the public image's own blob")
 		assert.Equal(t, 404, s.get(under("x/evil", "blobs", secret.Layers[0])), name)
 	}
 }
 
-// Two public images share a layer. The node has fetched it with the first one, and serves it
-// under both, and not under a third repository.
+// Two public images share a layer. The node has fetched the layer with the first image. It
+// serves the layer under both repositories, and not under a third repository.
 func TestASharedLayerIsServedUnderEachImageThatNamesIt(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	base := put(t, reg, "team/base:v1", oneLayer)
@@ -192,7 +193,7 @@ func TestASharedLayerIsServedUnderEachImageThatNamesIt(t *testing.T) {
 	_ = base
 }
 
-// What is removed is not served any more, also if it was served before.
+// A removed image is not served any more, even if it was served before.
 func TestARemovedImageIsNotServed(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", oneLayer)
@@ -209,8 +210,8 @@ func TestARemovedImageIsNotServed(t *testing.T) {
 	assert.Equal(t, []int{200}, s.statuses(t, n, "team/other", "v1", other))
 }
 
-// Allow opens what is not public, to whom it wants and under the name that it is asked
-// about. What is public needs no Allow.
+// Allow decides which clients may have an image that is not public, under the name that it
+// is asked about. It is not asked about public content.
 func TestAllowDecidesTheRest(t *testing.T) {
 	private, open := privateRegistry(t), startRegistry(t, pullertest.Config{})
 	image := put(t, private, "team/app:v1", oneLayer)
@@ -252,7 +253,7 @@ func TestAllowDecidesTheRest(t *testing.T) {
 	assert.False(t, strings.Contains(hidden.body, private.Host()))
 }
 
-// With Allow alone, without records, nothing is public.
+// With Allow and without Records, nothing is public.
 func TestWithoutRecordsOnlyAllowOpens(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", oneLayer)
@@ -267,7 +268,7 @@ func TestWithoutRecordsOnlyAllowOpens(t *testing.T) {
 	assert.Equal(t, []int{404}, s.statuses(t, n, "team/app", "v1", image))
 }
 
-// A client that has left gets no answer, in no form: not even an empty one, which would be a
+// A client that has left gets no answer. An empty answer would have the status 200, a
 // success.
 func TestAClientThatHasLeftGetsNoAnswer(t *testing.T) {
 	reg := privateRegistry(t)

@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// maxDocuments is how many parsed documents are kept in memory, and documentTime for
-	// how long. A document with more descriptors than maxKept is read again each time.
-	// Most have about 10, and few more than 128.
+	// maxDocuments is how many parsed documents are kept in memory. documentTime is for how
+	// long they are kept. A document with more than maxKept descriptors is read again each
+	// time. Most documents have about 10 descriptors, and few have more than 128.
 	maxDocuments = 4096
 	documentTime = time.Hour
 	maxKept      = 200
-	// maxParts is how many blobs a manifest may name to be served; see records.Access.
+	// maxParts is how many of the blobs that a manifest names are served; see records.Access.
 	maxParts = 4096
-	// maxLevels is how many levels of indexes are read, as many as a pull follows, and
-	// maxBelow how many documents below one name.
+	// maxLevels is how many levels of indexes are read: as many as a pull follows. maxBelow
+	// is how many documents below one name are read.
 	maxLevels = 5
 	maxBelow  = 64
 )
@@ -45,17 +45,17 @@ func (c *catalog) init(store content.Lister) {
 	c.lists.load = c.list
 }
 
-// A listing is the names of the Store at one time, by repository.
+// A listing has the names that the Store had at one time, by repository.
 type listing struct {
 	catalog *catalog
 	entries map[string][]content.Entry
 
 	mu      sync.Mutex
-	holders map[string]map[digest.Digest][]holder // by repository; nil until a blob of it is asked for
+	holders map[string]map[digest.Digest][]holder // by repository and blob; filled when a blob of the repository is asked for
 	failed  map[string]error                      // why an image of the repository could not be read
 }
 
-// A holder is an image that names a blob.
+// A holder is an image of which a manifest names a blob.
 type holder struct {
 	ref  reference.Reference // its name in the Store
 	top  ocispec.Descriptor  // what the name points to
@@ -78,8 +78,8 @@ func (c *catalog) list(ctx context.Context) (*listing, error) {
 	return l, nil
 }
 
-// holding returns the images of a repository that name a blob. An image that cannot be read
-// hides no other one: it is an error only if none of the others names the blob.
+// holding returns the images of a repository that name a blob. If an image cannot be read,
+// holding returns its error only if no other image names the blob.
 func (l *listing) holding(ctx context.Context, repository string, blob digest.Digest) ([]holder, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -126,7 +126,8 @@ func (c *catalog) addHolders(ctx context.Context, all map[digest.Digest][]holder
 	return nil
 }
 
-// document returns a stored manifest or index; nil if it is not stored, or is neither.
+// document returns a stored manifest or index. It returns nil if the content is not
+// stored, or is neither a manifest nor an index.
 func (c *catalog) document(ctx context.Context, desc ocispec.Descriptor) (*ocilayout.Document, error) {
 	if doc, ok := c.documents.Get(desc.Digest); ok {
 		return doc, nil
@@ -186,7 +187,8 @@ func (c *catalog) leaves(ctx context.Context, desc ocispec.Descriptor) ([]ocispe
 	return leaves, nil
 }
 
-// has reports whether the Store has what a document of a stranger names.
+// has reports whether the Store has the content of a descriptor. The descriptor can be
+// malformed, because the document that has it can come from any registry.
 func (c *catalog) has(ctx context.Context, desc ocispec.Descriptor) (bool, error) {
 	if ocilayout.CheckDescriptor(desc) != nil {
 		return false, nil

@@ -18,8 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A served has a public and a private image of two registries that are gone, and serves
-// them.
+// A served is a server with a public and a private image of two registries that are gone.
 type served struct {
 	server
 	node          node
@@ -28,8 +27,8 @@ type served struct {
 	host          string // host:port of the server
 }
 
-// serveAlone serves the images of two registries, and stops the registries: from then on a
-// client gets only what the server gives.
+// serveAlone serves the images of two registries, and stops the registries. Then a client
+// gets content only from the server.
 func serveAlone(t *testing.T) served {
 	t.Helper()
 	open, private := startRegistry(t, pullertest.Config{}), privateRegistry(t)
@@ -126,8 +125,8 @@ func TestPodmanPullsFromAServer(t *testing.T) {
 	require.Error(t, err, out)
 }
 
-// containerd asks the server with ns, as hosts.toml says, and then the registry itself,
-// which is gone.
+// containerd asks the server first, with ns, as hosts.toml says. Then it asks the registry
+// itself, which is gone.
 func TestContainerdPullsFromAServer(t *testing.T) {
 	containerd, ctr := realtest.Need(t, "containerd"), realtest.Need(t, "ctr")
 	realtest.NeedRoot(t, "containerd needs it")
@@ -162,7 +161,7 @@ func TestContainerdPullsFromAServer(t *testing.T) {
 	require.Error(t, err, out)
 }
 
-// docker-registry as a cache asks the server as its origin.
+// The server can be the origin of docker-registry as a cache.
 func TestDockerRegistryCachesAServer(t *testing.T) {
 	s := serveAlone(t)
 	cache := realtest.StartRegistry(t, realtest.RegistryConfig{Remote: s.URL})
@@ -175,7 +174,7 @@ func TestDockerRegistryCachesAServer(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
 }
 
-// pullkit's own client uses the server as a mirror, with everything that a pull needs.
+// pullkit's own client pulls an image with the server as its only mirror.
 func TestPullkitPullsFromAServer(t *testing.T) {
 	s := serveAlone(t)
 	hosts := func(reg string) registry.Hosts {
@@ -187,12 +186,12 @@ func TestPullkitPullsFromAServer(t *testing.T) {
 	for _, err := range n.store.Verify(t.Context()) {
 		assert.NoError(t, err)
 	}
-	assert.Empty(t, img.Public, "a node that got it from a mirror does not give it away")
+	assert.Empty(t, img.Public, "content from a mirror is not public")
 	_, err := n.Pull(t.Context(), requestFor(s.private+"/team/app:v1"))
 	require.Error(t, err, "the password is not for the mirror, which does not take it")
 }
 
-// curl sees what a cache in front of the server needs.
+// curl gets the headers and the answers that a cache in front of the server needs.
 func TestCurlResumesFromAServer(t *testing.T) {
 	curl := realtest.Need(t, "curl")
 	s := serveAlone(t)

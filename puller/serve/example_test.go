@@ -62,7 +62,7 @@ func ExampleNew() {
 	// <nil> 200
 }
 
-// Allow gives images that are not public to clients with a certificate.
+// Allow accepts clients with a certificate. They get images that are not public.
 func ExampleConfig() {
 	_, _, _, store, recs, done := setUp()
 	defer done()
@@ -79,7 +79,7 @@ func ExampleConfig() {
 	// Output: <nil>
 }
 
-// A Handler that pulls what a client asks for, as a cache in front of a registry does.
+// The Handler pulls images that clients ask for, like a cache in front of a registry.
 func ExampleHandler() {
 	_, host, p, store, recs, done := setUp()
 	defer done()

@@ -16,19 +16,19 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A found is content that may be given to the client.
+// A found is content that the client may have.
 type found struct {
 	target target
 	desc   ocispec.Descriptor
-	data   []byte // of a manifest or an index; a blob is opened by send
-	public bool   // any client may have it, and not only this one
+	data   []byte // the bytes of a manifest or an index; nil for a blob, which send opens
+	public bool   // every client may have it, not only this client
 }
 
-// errPrivate is why something that is stored is not served.
-var errPrivate = errors.New("it is not public: no pull is recorded that got it from the registry itself without a credential")
+// errPrivate is the reason why stored content is not served. It is for the log.
+var errPrivate = errors.New("it is not public: the records have no pull that got it from the registry itself without a credential")
 
-// find finds what a request asks for, pulls it if it is missing, and decides whether the
-// client may have it.
+// find finds the content that a request asks for, and pulls it if it is missing. The error
+// is the answer if the content is not found, or if the client may not have it.
 func (h *Handler) find(r *http.Request, t target) (found, error) {
 	if t.blob {
 		return h.findBlob(r, t)
@@ -75,8 +75,8 @@ func (h *Handler) findDocument(r *http.Request, t target) (found, error) {
 	return f, nil
 }
 
-// document returns the stored manifest or index that has a name. The error wraps
-// fs.ErrNotExist if there is none.
+// document returns the stored manifest or index that has the name ref. The error wraps
+// fs.ErrNotExist if the Store has none.
 func (h *Handler) document(ctx context.Context, ref reference.Reference) (ocispec.Descriptor, []byte, error) {
 	desc, err := h.store.Lookup(ctx, ref)
 	if err != nil {
@@ -87,19 +87,20 @@ func (h *Handler) document(ctx context.Context, ref reference.Reference) (ocispe
 		return desc, nil, err
 	}
 	if !verify.Bytes(desc.Digest, data) {
-		return desc, nil, fmt.Errorf("what is stored as %s has another digest", desc.Digest)
+		return desc, nil, fmt.Errorf("the stored bytes of %s have another digest", desc.Digest)
 	}
-	// The type of the descriptor can be that of another tool. What the document says of
-	// itself counts, as in a pull.
+	// Another tool can have written another media type into the descriptor. The media type in
+	// the document counts, as in a pull.
 	doc, err := index.Parse(desc.MediaType, data)
 	if err != nil {
-		return desc, nil, fmt.Errorf("what is stored as %s: %w", desc.Digest, err)
+		return desc, nil, fmt.Errorf("the stored document %s: %w", desc.Digest, err)
 	}
 	desc.MediaType = doc.MediaType
 	return desc, data, nil
 }
 
-// allowed returns nil if Config.Allow accepts an image that is not public.
+// allowed returns nil if Config.Allow accepts an image that is not public. Otherwise it
+// returns the reason for the log.
 func (h *Handler) allowed(r *http.Request, image reference.Reference) error {
 	if h.allow == nil {
 		return errPrivate
@@ -120,7 +121,7 @@ func (h *Handler) findBlob(r *http.Request, t target) (found, error) {
 	if first == nil {
 		return f, nil
 	}
-	// An image may have been tagged since the Store was listed.
+	// An image may have got its name after the Store was listed.
 	list, err = h.catalog.lists.since(r.Context(), began)
 	if err != nil {
 		return found{}, err
@@ -136,11 +137,12 @@ func (h *Handler) findBlob(r *http.Request, t target) (found, error) {
 	return h.findHeld(r, t, list, time.Now())
 }
 
-// errNotNamed is why a blob is not served.
+// errNotNamed is the reason why a blob is not served. It is for the log.
 var errNotNamed = errors.New("no image of this repository names it")
 
-// findHeld finds a blob in the images of a listing that name it. The error is the answer to
-// the client. It wraps a missingError if an image that the client may have is not whole.
+// findHeld finds a blob in the images of a listing that name it. The error is the answer
+// to the client. It wraps a missingError if the client may have an image, and the blob is
+// missing from it.
 func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.Time) (found, error) {
 	ctx := r.Context()
 	holders, err := list.holding(ctx, t.repo.Name(), t.digest)
@@ -148,9 +150,9 @@ func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.
 		return found{}, err
 	}
 	why := errNotNamed
-	asked := map[reference.Reference]error{} // Config.Allow, once for each name
+	asked := map[reference.Reference]error{} // the answers of Config.Allow, which is called once for each name
 	for _, held := range holders {
-		// The image may have been removed since.
+		// The image may have been removed since the Store was listed.
 		now, err := h.store.Lookup(ctx, held.ref)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && now.Digest != held.top.Digest {
 			continue
@@ -183,7 +185,7 @@ func (h *Handler) findHeld(r *http.Request, t target, list *listing, began time.
 	return found{}, t.notFound(why)
 }
 
-// A missingError says that an image is not whole.
+// A missingError says that a blob of a stored image is missing.
 type missingError struct {
 	ref  reference.Reference
 	blob digest.Digest

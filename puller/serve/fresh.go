@@ -8,9 +8,9 @@ import (
 	"github.com/pullkit/pullkit/internal/share"
 )
 
-// A fresh has a value that is loaded again when a caller needs a newer one. Callers share
-// one load. Loads take at most a tenth of the time, however often clients ask for what is
-// not there.
+// A fresh has a value that is loaded again if a caller needs a newer value. Callers share
+// one load. Loads run at most a tenth of the time, however often clients ask for content
+// that does not exist.
 type fresh[T any] struct {
 	load  func(context.Context) (T, error)
 	calls share.Calls[struct{}, struct{}]
@@ -18,20 +18,21 @@ type fresh[T any] struct {
 	mu     sync.Mutex
 	value  T
 	loaded bool
-	began  time.Time     // when the load of value began
-	took   time.Duration // how long it took
+	began  time.Time     // when the load of value started
+	took   time.Duration // how long the load took
 }
 
 // loadTime is how long one load may take.
 const loadTime = time.Minute
 
-// pace is how many times the duration of a load passes between the beginnings of two loads.
+// pace says how long after the start of a load the next load may start: after pace times
+// the duration of the load.
 const pace = 10
 
-// now returns the value that was loaded last, and loads it if there is none.
+// now returns the value that was loaded last. If no value was loaded yet, it loads one.
 func (f *fresh[T]) now(ctx context.Context) (T, error) { return f.since(ctx, time.Time{}) }
 
-// since returns a value whose load began at that time or later.
+// since returns a value whose load started at the time at or later.
 func (f *fresh[T]) since(ctx context.Context, at time.Time) (T, error) {
 	for {
 		f.mu.Lock()
@@ -40,7 +41,7 @@ func (f *fresh[T]) since(ctx context.Context, at time.Time) (T, error) {
 		if ok {
 			return value, nil
 		}
-		// A load that is under way may have begun too early. Then another one follows.
+		// A load that runs already may have started before at. Then another load follows.
 		if _, err := f.calls.Do(ctx, struct{}{}, f.reload); err != nil {
 			var none T
 			return none, err

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Callers share one load, get one that began after they came, and keep the loads to a tenth
-// of the time.
+// Callers share one load, and get a value whose load started after they came. The loads
+// run at most a tenth of the time.
 func TestLoadsAreSharedAndTakeATenthOfTheTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loads := 0
@@ -39,7 +39,7 @@ func TestLoadsAreSharedAndTakeATenthOfTheTime(t *testing.T) {
 		assert.InDelta(t, 99*10+1, time.Since(began).Seconds(), 1)
 		got, err := f.now(t.Context())
 		require.NoError(t, err)
-		assert.Equal(t, 100, got, "what was loaded last is good enough")
+		assert.Equal(t, 100, got, "now returns the last value")
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -48,7 +48,7 @@ func TestLoadsAreSharedAndTakeATenthOfTheTime(t *testing.T) {
 	})
 }
 
-// An error is that of the callers that wait, and is not kept.
+// The callers that wait for a load get its error. Later callers start a new load.
 func TestAFailedLoadIsNotKept(t *testing.T) {
 	broken := errors.New("broken")
 	no := broken

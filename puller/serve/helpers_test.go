@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A node is a Puller with a store and records of its own.
+// A node is a Puller with its own store and records.
 type node struct {
 	*puller.Puller
 	store *layout.Layout
@@ -79,7 +79,8 @@ type server struct {
 	t testing.TB
 }
 
-// serves serves the images of a node. Names that say no registry are in home.
+// serves serves the images of a node. home is the registry of requests that name no
+// registry.
 func (n node) serves(t testing.TB, home string, conf serve.Config) server {
 	t.Helper()
 	conf.Store, conf.Records, conf.DefaultRegistry = n.store, n.dir, home
@@ -122,7 +123,7 @@ func (s server) get(path string) int {
 	return s.ask(http.MethodGet, path).StatusCode
 }
 
-// code returns the code of a refusal.
+// code returns the error code of a refusal.
 func (a answer) code(t testing.TB) string {
 	t.Helper()
 	var doc struct {

@@ -27,8 +27,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A server answers as the registry of pullertest does, which the tests of the clients use:
-// the same status, headers and bytes for each request about an image that both have.
+// A server answers as the registry of pullertest, which the tests of the clients use. For
+// each request about an image that both have, status, headers and bytes are the same.
 func TestAServerAnswersAsTheRegistryDoes(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", pullertest.ImageSpec{Layers: []int64{50_000}})
@@ -77,9 +77,9 @@ func TestAServerAnswersAsTheRegistryDoes(t *testing.T) {
 	}
 }
 
-// What a Source must be able to do with a registry, pullkit's client can do with a server:
-// documents with and without a digest that it has, parts of blobs, many at once, and an end
-// in the middle.
+// pullkit's client can use a server for all that a Source must do: read documents, check a
+// digest that it has, read parts of blobs, read many blobs at once, and stop in the middle
+// of a blob.
 func TestAClientReadsEverythingFromAServer(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{amd64}, Layers: []int64{300_000}})
@@ -142,7 +142,7 @@ func TestAHostileClientGetsNothing(t *testing.T) {
 		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 		_, _ = io.WriteString(conn, text)
 		if !strings.HasSuffix(text, end) {
-			_ = conn.(*net.TCPConn).CloseWrite() // half of a request does not wait for the rest
+			_ = conn.(*net.TCPConn).CloseWrite() // the server must not wait for the rest of half a request
 		}
 		line, err := bufio.NewReader(conn).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
@@ -172,8 +172,8 @@ func TestAHostileClientGetsNothing(t *testing.T) {
 	assert.Len(t, resp.body, int(layer.Size))
 }
 
-// FuzzNames: whatever a path and ns are, the server answers, and it gives content only under
-// the one name that the image has.
+// FuzzNames holds that the server answers every path and ns, and that it serves content
+// only under the name that the image has.
 func FuzzNames(f *testing.F) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	require.NoError(f, err)

@@ -8,13 +8,13 @@ import (
 const (
 	// chunk is how many bytes are sent under one deadline.
 	chunk = 128 << 10
-	// slowAfter is how long a chunk may take before another request may take the place of
-	// its client: 32 KiB/s.
+	// slowAfter is how long a chunk may take. After that, another request may take the lane.
+	// So a client must read 32 KiB/s to be sure of its lane.
 	slowAfter = 4 * time.Second
 )
 
-// lanes limits how much is sent at the same time. A client that hardly reads does not keep
-// its place when another one needs it.
+// lanes limits how many answers are sent at the same time. A client that reads slowly
+// loses its lane if another request needs one.
 type lanes struct {
 	limit int
 
@@ -25,12 +25,12 @@ type lanes struct {
 // A lane is one answer that is being sent.
 type lane struct {
 	lanes *lanes
-	since time.Time // when the chunk that is being sent began
+	since time.Time // when the current chunk started
 	cut   func()    // ends the answer
 }
 
-// enter returns a lane, or nil if all of them are in use. cut ends the answer from another
-// goroutine.
+// enter returns a lane, or nil if all lanes are in use by clients that read fast enough.
+// cut ends the answer; it may be called in another goroutine.
 func (l *lanes) enter(cut func()) *lane {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +56,7 @@ func (l *lanes) enter(cut func()) *lane {
 	return n
 }
 
-// progress notes that a chunk begins. It reports whether the answer may go on.
+// progress notes that a chunk starts. It reports whether the answer still has its lane.
 func (n *lane) progress() bool {
 	n.lanes.mu.Lock()
 	defer n.lanes.mu.Unlock()
@@ -65,7 +65,7 @@ func (n *lane) progress() bool {
 	return ok
 }
 
-// leave ends the answer.
+// leave gives the lane back at the end of the answer.
 func (n *lane) leave() {
 	n.lanes.mu.Lock()
 	defer n.lanes.mu.Unlock()

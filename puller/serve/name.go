@@ -12,12 +12,12 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A target is what the path of a request names.
+// A target is the content that the path of a request names.
 type target struct {
-	blob   bool                // a blob, and otherwise a manifest or an index
+	blob   bool                // it is a blob; otherwise a manifest or an index
 	repo   reference.Reference // the repository; its tag does not count
 	tag    string
-	digest digest.Digest // tag is "" if it is set
+	digest digest.Digest // "" if tag is set
 }
 
 // ref returns the name of a manifest or an index.
@@ -29,7 +29,7 @@ func (t target) ref() (reference.Reference, error) {
 	return ref.WithoutTag(), err
 }
 
-// An endpoint is a kind of path.
+// An endpoint is a kind of path of the API.
 type endpoint int
 
 const (
@@ -37,11 +37,11 @@ const (
 	endpointRoot                      // /v2/
 	endpointContent                   // a manifest, an index or a blob
 	endpointReferrers                 // not served; clients look for a tag instead
-	endpointOther                     // of the API, and not for pulling
+	endpointOther                     // a path of the API that is not for pulls
 )
 
-// splitPath returns the parts of a path of the API: the repository, whether a blob is
-// asked for, and its digest or the tag.
+// splitPath returns the parts of a path of the API: its kind, the repository, whether it
+// asks for a blob, and the digest or the tag.
 func splitPath(path string) (what endpoint, repository string, blob bool, name string) {
 	rest, ok := strings.CutPrefix(path, "/v2/")
 	switch {
@@ -69,21 +69,21 @@ func splitPath(path string) (what endpoint, repository string, blob bool, name s
 
 // A nameError says which part of a request's name is wrong.
 type nameError struct {
-	code string // of the distribution specification
+	code string // the error code of the distribution specification
 	err  error
 }
 
 func (e *nameError) Error() string { return e.err.Error() }
 
-// maxShown is how many bytes of a name from a client are shown.
+// maxShown is how many bytes of a name from a client an answer or a log has.
 const maxShown = 300
 
 func badName(code, format string, args ...any) error {
 	return &nameError{code, fmt.Errorf(format, args...)}
 }
 
-// parseTarget returns what a request asks for. repository and name are parts of the path,
-// and query is the request's.
+// parseTarget returns the content that a request asks for. repository, blob and name are
+// results of splitPath, and query is the query of the request.
 func (h *Handler) parseTarget(repository string, blob bool, name string, query url.Values) (target, error) {
 	t := target{blob: blob}
 	repo, err := h.parseRepository(repository, query)
@@ -105,13 +105,14 @@ func (h *Handler) parseTarget(repository string, blob bool, name string, query u
 	return t, nil
 }
 
-// parseRepository returns the repository of a request: by the parameter ns, by a registry
-// that the path begins with, or else by Config.DefaultRegistry.
+// parseRepository returns the repository of a request. Its registry is the parameter ns.
+// Without ns, it is the registry at the start of the path. Without both, it is
+// Config.DefaultRegistry.
 func (h *Handler) parseRepository(repository string, query url.Values) (reference.Reference, error) {
 	ns := query["ns"]
 	switch {
 	case len(ns) > 1:
-		return reference.Reference{}, badName("NAME_INVALID", "the parameter ns is there %d times", len(ns))
+		return reference.Reference{}, badName("NAME_INVALID", "the URL has the parameter ns %d times", len(ns))
 	case len(ns) == 1:
 		return inRegistry(ns[0], repository)
 	}
@@ -123,8 +124,9 @@ func (h *Handler) parseRepository(repository string, query url.Values) (referenc
 	return inRegistry(h.defaultRegistry, repository)
 }
 
-// registryInPath returns the registry that the first part of a path is: localhost, or a
-// part with a dot. A path cannot have a colon, so a port follows an underscore.
+// registryInPath returns the registry that the first part of a path names. It is a
+// registry if it is localhost or has a dot. A path cannot have a colon, so a port follows
+// an underscore.
 func registryInPath(first string) (registry string, ok bool) {
 	host, port, ported := strings.Cut(first, "_")
 	if !strings.Contains(host, ".") && host != "localhost" {
@@ -139,7 +141,7 @@ func registryInPath(first string) (registry string, ok bool) {
 	return host + ":" + port, true
 }
 
-// inRegistry returns the name of a repository of a registry.
+// inRegistry returns the name of a repository in a registry.
 func inRegistry(registry, repository string) (reference.Reference, error) {
 	if err := checkRegistry(registry); err != nil {
 		return reference.Reference{}, badName("NAME_INVALID", "the registry %s: %w", redact.Quote(registry, maxShown), err)
@@ -151,11 +153,12 @@ func inRegistry(registry, repository string) (reference.Reference, error) {
 	return ref, nil
 }
 
-// checkRegistry returns an error unless a text is a registry as image names have it.
+// checkRegistry returns an error if a text is not a registry in the form that image names
+// have.
 func checkRegistry(registry string) error {
 	ref, err := reference.Parse(registry + "/a/b")
 	if err != nil || ref.Repository() != "a/b" {
-		return errors.New("it is not a registry as image names have it, such as docker.io or registry.example:5000")
+		return errors.New("it is not a registry in the form of image names, such as docker.io or registry.example:5000")
 	}
 	return nil
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/pullkit/pullkit/puller/records"
 )
 
-// maxPublic is how many digests are kept in memory that some image has shown to be public.
+// maxPublic is how many digests of public content are kept in memory.
 const maxPublic = 1 << 20
 
-// publicContent says what is public, by the records.
+// publicContent says which content is public, according to the records.
 type publicContent struct {
 	records records.Store
-	shown   fresh[map[digest.Digest]struct{}] // by any image
+	shown   fresh[map[digest.Digest]struct{}] // the digests that the record of any image has as public
 	listed  bool                              // the records can be listed
 }
 
@@ -26,19 +26,19 @@ func (p *publicContent) init(store records.Store) {
 	p.records = store
 	if lister, ok := store.(records.Lister); ok {
 		p.listed = true
-		p.shown.load = func(ctx context.Context) (map[digest.Digest]struct{}, error) { return shownBy(ctx, lister) }
+		p.shown.load = func(ctx context.Context) (map[digest.Digest]struct{}, error) { return publicDigests(ctx, lister) }
 	}
 }
 
-// shownBy returns what the records of all images call public.
-func shownBy(ctx context.Context, store records.Lister) (map[digest.Digest]struct{}, error) {
+// publicDigests returns the digests that the records of all images have as public.
+func publicDigests(ctx context.Context, store records.Lister) (map[digest.Digest]struct{}, error) {
 	all := map[digest.Digest]struct{}{}
 	for record, err := range store.List(ctx) {
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
-			continue // a record that cannot be read shows nothing
+			continue // a record that cannot be read makes no content public
 		}
 		for _, access := range record.Names {
 			for _, d := range access.Public {
@@ -51,16 +51,17 @@ func shownBy(ctx context.Context, store records.Lister) (map[digest.Digest]struc
 	return all, nil
 }
 
-// has reports whether content of an image is public. repository is the image's, and leaf
-// is its manifest. Both must hold:
+// has reports whether the content with the digest d is public as a part of an image.
+// repository is the repository of the image, and leaf is its manifest. Both must hold:
 //
 //   - The registry of the repository itself said without a credential that it has this
 //     image.
 //   - The bytes of the content came to this node without a credential, with this image or
-//     another one. A manifest alone does not show that, because anybody can write a digest
-//     into one.
+//     another image. A manifest alone does not show that, because every author can write any
+//     digest into a manifest.
 //
-// since is when the request came: what a pull has recorded before is known.
+// since is the time of the request. Records that pulls have written before that time
+// count.
 func (p *publicContent) has(ctx context.Context, repository string, leaf ocispec.Descriptor, d digest.Digest, since time.Time) (bool, error) {
 	if p.records == nil {
 		return false, nil

@@ -13,21 +13,22 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// maxPulls is how many names are pulled on request at the same time.
+// maxPulls is how many images are pulled on request at the same time.
 const maxPulls = 16
 
 const (
-	// pullAgain is what a client is asked to wait if a pull takes too long or fails in a
-	// way that may pass.
+	// pullAgain is how long a client is asked to wait if a pull takes too long, or if it
+	// fails and a later pull may succeed.
 	pullAgain = 10 * time.Second
-	// maxAgain is the most that a client is asked to wait.
+	// maxAgain is how long a client is asked to wait at most.
 	maxAgain = 5 * time.Minute
 )
 
 var errPullTime = errors.New("the pull takes longer than Config.PullTimeout")
 
-// pull pulls an image that a client asks for. Equal requests share one pull. missing says
-// what is missing. The error is the answer to the client.
+// pull pulls an image that a client asks for. Equal requests share one pull. missing is
+// the error that says which content is missing. The error of pull is the answer to the
+// client.
 func (h *Handler) pull(ctx context.Context, t target, ref reference.Reference, missing error) error {
 	if h.puller == nil || !h.pullsFrom(ref.Registry()) {
 		return t.notFound(missing)

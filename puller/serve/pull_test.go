@@ -44,8 +44,8 @@ func (g *gated) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.reg.ServeHTTP(w, r)
 }
 
-// What is missing is pulled once for all that ask, and then served.
-func TestWhatIsMissingIsPulledOnceForAll(t *testing.T) {
+// A missing image is pulled once for all clients that ask for it, and is then served.
+func TestAMissingImageIsPulledOnceForAllClients(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{amd64, arm64}, Layers: []int64{300_000, 1000}})
 	g, host := newGated(t, reg)
@@ -81,7 +81,8 @@ func TestWhatIsMissingIsPulledOnceForAll(t *testing.T) {
 	assert.Equal(t, 404, s.get(under("team/app", "blobs", sha256Of("x"))), "a blob alone is not pulled")
 }
 
-// Nothing is pulled from a registry that is not listed, and nothing at all without a Puller.
+// Nothing is pulled from a registry that is not in PullFrom. Without a Puller nothing is
+// pulled at all.
 func TestOnlyListedRegistriesAreAskedOnRequest(t *testing.T) {
 	reg, other := startRegistry(t, pullertest.Config{}), startRegistry(t, pullertest.Config{})
 	put(t, reg, "team/app:v1", oneLayer)
@@ -96,9 +97,9 @@ func TestOnlyListedRegistriesAreAskedOnRequest(t *testing.T) {
 	assert.Equal(t, 200, s.get("/v2/team/app/manifests/v1?ns="+other.Host()))
 }
 
-// The node's password opens a private image for the node, and not for the clients of the
-// server that asked for it.
-func TestWhatTheNodesPasswordOpensIsNotGivenAway(t *testing.T) {
+// If the node's password opens a private image, the image is pulled, and the client that
+// asked for it still gets 404.
+func TestAnImageThatTheNodesPasswordOpensIsNotServed(t *testing.T) {
 	reg := privateRegistry(t)
 	image := put(t, reg, "team/app:v1", oneLayer)
 	n := newNode(t, registry.Config{}, password(t, reg.Host()))
@@ -108,9 +109,9 @@ func TestWhatTheNodesPasswordOpensIsNotGivenAway(t *testing.T) {
 	require.NoError(t, err, "it was pulled")
 }
 
-// A registry that cannot be reached, and a pull that takes long, are 503 with Retry-After:
-// the client asks elsewhere, and later here again.
-func TestAPullThatFailsIsNotAnAnswerAboutTheImage(t *testing.T) {
+// If the registry cannot be reached, or if a pull takes long, the answer is 503 with
+// Retry-After. So the client asks another host, and later this host again.
+func TestAPullThatFailsIsAnsweredWithRetryAfter(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	put(t, reg, "team/app:v1", oneLayer)
 	g, host := newGated(t, reg)
@@ -125,7 +126,7 @@ func TestAPullThatFailsIsNotAnAnswerAboutTheImage(t *testing.T) {
 	s = n.serves(t, host, serve.Config{Puller: n.Puller, PullFrom: []string{host, "127.0.0.1:1"}})
 	down := s.ask(http.MethodGet, "/v2/team/app/manifests/v1?ns=127.0.0.1:1")
 	assert.Equal(t, http.StatusServiceUnavailable, down.StatusCode)
-	assert.NotContains(t, down.body, "refused", "the client does not learn what this host can reach")
+	assert.NotContains(t, down.body, "refused", "the client does not learn which hosts this host can reach")
 	again := s.ask(http.MethodGet, "/v2/team/app/manifests/v1?ns=127.0.0.1:1")
 	assert.Equal(t, http.StatusServiceUnavailable, again.StatusCode)
 	assert.NotEmpty(t, again.Header.Get("Retry-After"), "the end of the back-off")
@@ -154,7 +155,7 @@ func TestPullsOnRequestHaveALimit(t *testing.T) {
 	}
 }
 
-// A blob that was lost is fetched again.
+// If the file of a blob is lost, a request for the blob pulls it again.
 func TestABlobThatIsMissingIsPulledAgain(t *testing.T) {
 	n, host, path, layer := large(t, 1000)
 	s := n.serves(t, host, serve.Config{Puller: n.Puller, PullFrom: []string{host}})

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// A refusal is an answer that serves nothing, in the form of the distribution
+// A refusal is an answer without content, in the form of an error of the distribution
 // specification.
 type refusal struct {
 	status  int
@@ -33,12 +33,12 @@ func (e *refusal) Error() string {
 
 func (e *refusal) Unwrap() error { return e.cause }
 
-// errBusy is the answer if too much is going on.
+// errBusy is the answer if the Handler has too many requests.
 var errBusy = &refusal{status: http.StatusTooManyRequests, code: "TOOMANYREQUESTS", message: "too many requests at the same time", after: time.Second}
 
-// notFound is the answer about what is not there, and about what the client may not have.
-// It is the same for both, so that a client does not learn what is there. cause is for the
-// log.
+// notFound returns the answer for content that does not exist, and for content that the
+// client may not have. The answer is the same for both, so that a client does not learn
+// whether the content exists. cause is for the log.
 func (t target) notFound(cause error) error {
 	no := &refusal{status: http.StatusNotFound, code: "MANIFEST_UNKNOWN", message: "the manifest is not known in this repository", cause: cause}
 	if t.blob {
@@ -47,7 +47,7 @@ func (t target) notFound(cause error) error {
 	return no
 }
 
-// refusalOf returns the answer for an error.
+// refusalOf returns the answer to the client for an error.
 func refusalOf(err error) *refusal {
 	var no *refusal
 	if errors.As(err, &no) {
@@ -60,12 +60,12 @@ func refusalOf(err error) *refusal {
 	if errors.Is(err, fs.ErrNotExist) {
 		return &refusal{status: http.StatusNotFound, code: "MANIFEST_UNKNOWN", message: "not known"}
 	}
-	// The store or the records failed. Their errors name paths, which are not the client's
-	// business.
+	// The store or the records failed. Their errors name paths, which the client must not
+	// see.
 	return &refusal{status: http.StatusInternalServerError, code: "UNKNOWN", message: "this host cannot read what it has stored"}
 }
 
-// write answers a request.
+// write sends the refusal as the answer to r.
 func (e *refusal) write(w http.ResponseWriter, r *http.Request) {
 	type entry struct {
 		Code    string `json:"code"`
@@ -73,13 +73,13 @@ func (e *refusal) write(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := json.Marshal(map[string][]entry{"errors": {{e.code, e.message}}})
 	if err != nil {
-		panic(err) // two strings
+		panic(err) // cannot be: the body has only strings
 	}
 	header := w.Header()
 	header.Set("Content-Type", "application/json; charset=utf-8")
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
-	header.Set("Cache-Control", "no-store") // it may be there in a moment
+	header.Set("Cache-Control", "no-store") // the content may exist a moment later
 	if e.status == http.StatusMethodNotAllowed {
 		header.Set("Allow", e.allow)
 	}

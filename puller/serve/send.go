@@ -14,7 +14,8 @@ import (
 	"github.com/pullkit/pullkit/internal/redact"
 )
 
-// send sends content to the client. An error is answered by the caller: nothing was sent.
+// send sends content to the client. If it returns an error, nothing was sent, and the
+// caller answers the request.
 func (h *Handler) send(w http.ResponseWriter, r *http.Request, f found) error {
 	body, err := h.open(r, f)
 	if err != nil {
@@ -46,16 +47,16 @@ func (h *Handler) send(w http.ResponseWriter, r *http.Request, f found) error {
 	default:
 		header.Set("Cache-Control", "no-cache") // a tag can be moved
 	}
-	_ = s.begin() // also for an answer without a body; s keeps the error
+	_ = s.begin() // sets the deadline also for an answer without a body; s keeps the error
 	http.ServeContent(s, r, "", time.Time{}, body)
 	if err := s.failure(r); err != nil {
 		h.log.InfoContext(r.Context(), "cut", "path", shown(r.URL.Path), "client", r.RemoteAddr, "sent", s.sent, "reason", redact.Text(err.Error()))
-		panic(http.ErrAbortHandler) // so that the client sees that the answer is not whole
+		panic(http.ErrAbortHandler) // so that the client sees that the answer is not complete
 	}
 	return nil
 }
 
-// open returns the bytes of what was found.
+// open opens the content that was found.
 func (h *Handler) open(r *http.Request, f found) (*body, error) {
 	if !f.target.blob {
 		return &body{src: io.NopCloser(bytes.NewReader(f.data)), size: int64(len(f.data))}, nil
@@ -70,12 +71,12 @@ func (h *Handler) open(r *http.Request, f found) (*body, error) {
 	return &body{src: src, size: f.desc.Size}, nil
 }
 
-// A body is the content of an answer, as http.ServeContent reads it: the size is known, and
-// nothing is read before the first byte is sent.
+// A body is the content of an answer, as the io.ReadSeeker that http.ServeContent needs.
+// Its size is known, and no byte is read before the first byte is sent.
 type body struct {
 	src  io.ReadCloser
 	size int64
-	at   int64 // of the next Read
+	at   int64 // the offset of the next Read
 	read int64 // the offset of src
 }
 
@@ -103,7 +104,7 @@ func (b *body) source() (io.Reader, error) {
 			return nil, err
 		}
 	} else if b.at < b.read {
-		return nil, errors.New("the Store's reader cannot go back")
+		return nil, errors.New("the reader of the Store cannot seek, and bytes before its offset are needed")
 	} else if _, err := io.CopyN(io.Discard, b.src, b.at-b.read); err != nil {
 		return nil, err
 	}
@@ -129,8 +130,8 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error { return b.src.Close() }
 
-// A sender sends an answer in chunks, each of which has a deadline of its own, so that a
-// large blob may take as long as it takes, as long as it moves.
+// A sender sends an answer in chunks. Each chunk has its own deadline. So the time for a
+// large blob has no limit as long as the client reads.
 type sender struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -141,7 +142,7 @@ type sender struct {
 	err     error
 }
 
-var errSlow = errors.New("the client reads too little, and another one needs its place")
+var errSlow = errors.New("the client reads too slowly, and another client needs its place")
 
 func (s *sender) WriteHeader(status int) {
 	if s.status == 0 && status >= 200 {
@@ -180,8 +181,9 @@ func (s *sender) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// ReadFrom sends from a reader. A reader that is a file is passed to the ResponseWriter as
-// it is, whose ReadFrom lets the system copy the bytes (sendfile).
+// ReadFrom sends the bytes of a reader. It passes a file to the ResponseWriter as it is,
+// because the ReadFrom of the ResponseWriter then lets the system copy the bytes
+// (sendfile).
 func (s *sender) ReadFrom(src io.Reader) (total int64, err error) {
 	limit := int64(math.MaxInt64)
 	if l, ok := src.(*io.LimitedReader); ok {
@@ -216,7 +218,7 @@ func (s *sender) ReadFrom(src io.Reader) (total int64, err error) {
 	return total, nil
 }
 
-// failure returns why an answer is not whole; nil if it is.
+// failure returns the reason why an answer is not complete; nil if it is complete.
 func (s *sender) failure(r *http.Request) error {
 	if s.err != nil || r.Method == http.MethodHead {
 		return s.err
@@ -226,7 +228,7 @@ func (s *sender) failure(r *http.Request) error {
 	}
 	announced, err := strconv.ParseInt(s.Header().Get("Content-Length"), 10, 64)
 	if err == nil && s.sent < announced {
-		return fmt.Errorf("what is stored has only %d of the %d bytes", s.sent, announced)
+		return fmt.Errorf("the stored content has only %d of the %d bytes", s.sent, announced)
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func startPipes(t *testing.T, h http.Handler) *pipes {
 	return p
 }
 
-// large has a public image with a layer of that size, and returns the path of the layer.
+// large returns a node that has a public image with a layer of that size, and the path of
+// the layer.
 func large(t *testing.T, size int64) (n node, host, path string, layer ocispec.Descriptor) {
 	t.Helper()
 	reg := startRegistry(t, pullertest.Config{})
@@ -95,8 +96,8 @@ func (n node) handler(t *testing.T, host string, conf serve.Config) *serve.Handl
 	return h
 }
 
-// A client may take as long as it takes, as long as it reads. One that stops is cut after
-// the time-out.
+// A client that reads has no time limit. The connection of a client that stops to read is
+// cut after the time-out.
 func TestOnlyAClientThatStopsIsCut(t *testing.T) {
 	n, host, path, layer := large(t, 1<<20)
 	synctest.Test(t, func(t *testing.T) {
@@ -128,9 +129,9 @@ func TestOnlyAClientThatStopsIsCut(t *testing.T) {
 	})
 }
 
-// If all places are taken, a request gets 429. It takes the place of a client that hardly
-// reads.
-func TestASlowClientLosesItsPlaceToAnotherOne(t *testing.T) {
+// If all lanes are in use, a request gets 429, or it takes the lane of a client that reads
+// slowly.
+func TestASlowClientLosesItsLane(t *testing.T) {
 	n, host, path, layer := large(t, 1<<20)
 	synctest.Test(t, func(t *testing.T) {
 		p := startPipes(t, n.handler(t, host, serve.Config{Parallel: 1}))
@@ -144,7 +145,7 @@ func TestASlowClientLosesItsPlaceToAnotherOne(t *testing.T) {
 		other.Close()
 
 		time.Sleep(3 * time.Second)
-		_, err := io.CopyN(io.Discard, slow.Body, 200<<10) // it moves
+		_, err := io.CopyN(io.Discard, slow.Body, 200<<10) // the client reads
 		require.NoError(t, err)
 		time.Sleep(3 * time.Second)
 		busy, other = p.get(t, path)
@@ -188,8 +189,9 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 	return io.Copy(r.ResponseRecorder, src)
 }
 
-// The ResponseWriter gets the file itself, also for a part, so that the system sends it
-// without the process (sendfile). package net needs exactly this form.
+// The ResponseWriter gets the file itself, also for a part of a blob, so that the system
+// copies the bytes (sendfile). Package net does that only for a file, or for an
+// io.LimitedReader of a file.
 func TestBlobsReachTheConnectionAsFiles(t *testing.T) {
 	n, host, path, layer := large(t, 1<<20)
 	h := n.handler(t, host, serve.Config{})
@@ -211,9 +213,9 @@ func TestBlobsReachTheConnectionAsFiles(t *testing.T) {
 	}
 }
 
-// A file that another program has shortened is not served, and one that becomes shorter
-// while it is sent ends the connection, so that the client sees that bytes are missing.
-func TestAFileThatIsTooShortIsNotServedAsWhole(t *testing.T) {
+// A file that another program has shortened is not served. If a file becomes shorter while
+// it is sent, the connection is cut, so that the client sees that bytes are missing.
+func TestAFileThatIsTooShortIsNotServedAsComplete(t *testing.T) {
 	n, host, path, layer := large(t, 4<<20)
 	file := filepath.Join(n.store.Dir(), "blobs", "sha256", layer.Digest.Encoded())
 	synctest.Test(t, func(t *testing.T) {
@@ -234,8 +236,8 @@ func TestAFileThatIsTooShortIsNotServedAsWhole(t *testing.T) {
 	})
 }
 
-// A blob with other bytes of the same length, as another program may write them, is not
-// served either, because the layout hashes what it has not written itself.
+// If another program has written other bytes of the same length into a file, the blob is
+// not served, because the layout hashes files that it has not written itself.
 func TestAFileWithOtherBytesIsNotServed(t *testing.T) {
 	n, host, path, layer := large(t, 100_000)
 	file := filepath.Join(n.store.Dir(), "blobs", "sha256", layer.Digest.Encoded())
@@ -245,8 +247,8 @@ func TestAFileWithOtherBytesIsNotServed(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, s.get(path))
 }
 
-// A client that leaves in the middle frees its place.
-func TestAClientThatLeavesFreesItsPlace(t *testing.T) {
+// If a client leaves in the middle of an answer, its lane is free again.
+func TestAClientThatLeavesFreesItsLane(t *testing.T) {
 	n, host, path, _ := large(t, 4<<20)
 	synctest.Test(t, func(t *testing.T) {
 		p := startPipes(t, n.handler(t, host, serve.Config{Parallel: 1}))
@@ -261,7 +263,7 @@ func TestAClientThatLeavesFreesItsPlace(t *testing.T) {
 	})
 }
 
-// The body of a request is not read, and holds nothing up.
+// The body of a request is not read, and does not delay the answer.
 func TestTheBodyOfARequestIsNotRead(t *testing.T) {
 	n, host, path, layer := large(t, 1000)
 	synctest.Test(t, func(t *testing.T) {
@@ -280,8 +282,9 @@ func TestTheBodyOfARequestIsNotRead(t *testing.T) {
 	})
 }
 
-// Every answer has the time-out, also one without content, and so has the rest of a request
-// whose body is not read. Otherwise a client could hold its connection for ever.
+// The time-out holds for every answer, also for an answer without content. It also holds
+// for the body of a request, which is not read. Without it a client could keep its
+// connection for ever.
 func TestAClientThatDoesNotReadARefusalIsCut(t *testing.T) {
 	n, host, path, layer := large(t, 1000)
 	synctest.Test(t, func(t *testing.T) {
@@ -317,8 +320,8 @@ func TestAClientThatDoesNotReadARefusalIsCut(t *testing.T) {
 	})
 }
 
-// Parts of a blob come in the order that the client asks for, the largest over more than one
-// deadline.
+// Several parts of a blob come in the order of the request. The largest part needs more
+// than one chunk.
 func TestSeveralPartsOfABlobAreSent(t *testing.T) {
 	n, host, path, _ := large(t, 300_000)
 	s := n.serves(t, host, serve.Config{})
@@ -338,10 +341,10 @@ func TestSeveralPartsOfABlobAreSent(t *testing.T) {
 	}
 }
 
-// Over HTTP/2 a blob comes whole, also in parts, and one that becomes too short ends the
-// stream.
+// Over HTTP/2 a blob and its parts come complete. If a blob becomes too short, the stream
+// is cut.
 func TestBlobsComeOverHTTP2(t *testing.T) {
-	n, host, path, layer := large(t, 4<<20)
+	n, host, path, layer := large(t, 8<<20)
 	s := httptest.NewUnstartedServer(n.handler(t, host, serve.Config{}))
 	s.EnableHTTP2 = true
 	s.StartTLS()
@@ -367,10 +370,11 @@ func TestBlobsComeOverHTTP2(t *testing.T) {
 	require.NoError(t, err)
 	assert.True(t, string(data[1000000:]) == string(part))
 
+	// The server cannot send more than 4 MiB ahead, which is the window of the client.
 	resp = get("")
 	_, err = io.CopyN(io.Discard, resp.Body, 100)
 	require.NoError(t, err)
-	require.NoError(t, os.Truncate(filepath.Join(n.store.Dir(), "blobs", "sha256", layer.Digest.Encoded()), 3<<20))
+	require.NoError(t, os.Truncate(filepath.Join(n.store.Dir(), "blobs", "sha256", layer.Digest.Encoded()), 7<<20))
 	_, err = io.Copy(io.Discard, resp.Body)
 	assert.Error(t, err)
 }

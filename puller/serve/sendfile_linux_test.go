@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// While another test of this package pulls an image of more than 3 MiB from a server, the
-// system copies all of its large layer from the file to the connection.
+// The test runs another test of this package, which pulls an image of more than 3 MiB from
+// a server. The system copies the whole large layer from the file to the connection.
 func TestTheSystemCopiesBlobsToTheConnection(t *testing.T) {
 	strace := realtest.Need(t, "strace")
 	log := filepath.Join(t.TempDir(), "strace")
@@ -26,7 +26,7 @@ func TestTheSystemCopiesBlobsToTheConnection(t *testing.T) {
 	var copied int64
 	for line := range strings.Lines(string(data)) {
 		if i := strings.LastIndex(line, " = "); i >= 0 && strings.Contains(line, "sendfile") {
-			n, _ := strconv.ParseInt(strings.TrimSpace(line[i+3:]), 10, 64) // an error is no number
+			n, _ := strconv.ParseInt(strings.TrimSpace(line[i+3:]), 10, 64) // an error is not a number
 			copied += n
 		}
 	}

@@ -18,54 +18,56 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A Config says what a Handler serves and to whom. Store must be set, and Records or
-// Allow.
+// A Config says which content a Handler serves, and to which clients. Store must be set,
+// and Records or Allow or both.
 type Config struct {
 	// Store has the images, such as a layout.Layout.
 	Store content.Lister
-	// Records are those of the Puller that fills the Store. They say what is public: what
-	// came from the registry itself without a credential; see records.Access. Only that is
-	// served if Allow is nil. If the Records can be listed, as a records.Dir can, an image
-	// is also served if another public image has brought some of its blobs. The names in the
-	// Records must be whole: under puller.Kubelet.NameAsWritten an image is public only if
-	// its name was written with registry and repository. Nil means that nothing is public.
+	// Records are those of the Puller that fills the Store. They say which content is public:
+	// content that came from the registry itself without a credential; see records.Access. If
+	// Allow is nil, only public content is served. If the Records are a records.Lister, as a
+	// records.Dir is, an image is also served if another public image has brought some of its
+	// blobs. The names in the Records must be full names: under puller.Kubelet.NameAsWritten
+	// an image is public only if its name was written with registry and repository. Nil means
+	// that nothing is public.
 	Records records.Store
-	// Allow decides about images that are not public. image is the name that the Store has
-	// for it, with the tag or the digest. A nil error serves the image to the client of r,
-	// with its blobs. The client does not learn the error: for it the image does not
-	// exist.
+	// Allow decides whether the client that sent r may have an image that is not public.
+	// image is the name that the Store has for the image, with the tag or the digest. If
+	// Allow returns nil, the image is served with its blobs. If it returns an error, the
+	// client gets the same answer as for an image that does not exist, and does not see the
+	// error.
 	//
 	// Allow decides by the name. A manifest can name blobs that other images of the Store
-	// have brought, so Allow must not accept a repository whose author may not have what
-	// the Store has. Nil means that nothing else is served.
+	// have brought. So Allow must not accept a repository if its author may not have all
+	// content of the Store. A nil Allow means that only public content is served.
 	Allow func(r *http.Request, image reference.Reference) error
-	// DefaultRegistry is the registry of names that say none: without the parameter ns,
-	// and with a path that does not begin with a registry. "" means docker.io.
+	// DefaultRegistry is the registry of requests that name no registry: without the
+	// parameter ns, and with a path that does not start with a registry. "" means docker.io.
 	DefaultRegistry string
 	// Puller pulls images that a client asks for and the Store does not have, with the
 	// Puller's own credentials and for the Puller's platform. Its Runtime must fill Store,
 	// and its Records should be Records. Equal requests share one pull. A pull ends when no
-	// request waits for it, and the next one continues it. What was pulled is served if it
+	// request waits for it, and the next one continues it. The pulled image is served if it
 	// is public or if Allow accepts it. Nil means that nothing is pulled.
 	Puller *puller.Puller
-	// PullFrom lists the registries, as image names have them, whose images the Puller
-	// pulls on request. Otherwise a client could make this host ask any address. Every
-	// client can make it pull every image of these registries, so prune the Store. PullFrom
-	// must not be empty if Puller is set.
+	// PullFrom lists the registries, as image names have them, whose images the Puller pulls
+	// on request. Without this list a client could make this host send requests to any
+	// address. Every client can make the Puller pull every image of these registries, so
+	// prune the Store. PullFrom must not be empty if Puller is set.
 	PullFrom []string
 	// PullTimeout is how long a request waits for a pull. The client then gets 503 with
 	// Retry-After. Zero means 5 minutes.
 	PullTimeout time.Duration
-	// Parallel is how many manifests and blobs are sent at the same time. A further
-	// request takes the place of a client that reads less than 32 KiB/s, or gets 429 with
-	// Retry-After. At most 16 times as many requests wait for a pull or for the disk.
-	// Zero means 64.
+	// Parallel is how many manifests and blobs are sent at the same time. A further request
+	// takes the place of a client that reads less than 32 KiB/s, or gets 429 with
+	// Retry-After. At most 16 times as many requests are handled at the same time, and
+	// further requests get 429 too. Zero means 64.
 	Parallel int
 	// StallTimeout is how long a client may take to read 128 KiB, or an answer without
-	// content. A client that is slower is cut. Zero means 30 seconds. The times for the
-	// header of a request and between requests are those of the http.Server.
+	// content. The connection of a slower client is cut. Zero means 30 seconds. The times for
+	// the header of a request and between requests are those of the http.Server.
 	StallTimeout time.Duration
-	// Logger gets each request at level debug, and what is refused, cut or pulled at level
+	// Logger gets each served request at level debug, and each refusal, cut and pull at level
 	// info. Nil means no log.
 	Logger *slog.Logger
 }
@@ -78,11 +80,11 @@ const (
 	defaultStallTimeout = 30 * time.Second
 )
 
-// waitingPerLane is how many requests may be under way for each that is being sent.
+// waitingPerLane is how many requests for content may run at the same time for each lane.
 const waitingPerLane = 16
 
-// A Handler serves images to clients of the OCI distribution API. [New] makes one. Its
-// methods may be called concurrently.
+// A Handler serves images to clients of the OCI distribution API. [New] makes a Handler;
+// the zero Handler cannot be used. Its methods may be called concurrently.
 type Handler struct {
 	store           content.Lister
 	allow           func(*http.Request, reference.Reference) error
@@ -97,9 +99,9 @@ type Handler struct {
 	public  publicContent
 	lanes   lanes
 	shared  share.Calls[reference.Reference, puller.Image]
-	pulls   chan struct{} // has one element for each name that is being pulled
-	waiting atomic.Int64  // requests under way
-	most    int64         // of them
+	pulls   chan struct{} // has one element for each running pull
+	waiting atomic.Int64  // how many requests for content run now
+	most    int64         // how many may run
 }
 
 // New returns a Handler. It does no I/O. The error names the field of conf that cannot be
@@ -112,7 +114,7 @@ func New(conf Config) (*Handler, error) {
 	case conf.Store == nil:
 		return fail("Store is nil; set it, for example to what layout.Open returns")
 	case conf.Records == nil && conf.Allow == nil:
-		return fail("Records and Allow are nil, so nothing could be served; set Records to those of the Puller, for example to what records.Open returns")
+		return fail("Records and Allow are nil, so nothing could be served; set Records to the records of the Puller, for example to what records.Open returns")
 	case conf.Puller == nil && len(conf.PullFrom) > 0:
 		return fail("PullFrom is set without Puller")
 	case conf.Puller != nil && len(conf.PullFrom) == 0:
@@ -153,14 +155,14 @@ func New(conf Config) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP answers one request. See the package comment for what it serves.
+// ServeHTTP answers one request. The package comment says which requests are served.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 	control := http.NewResponseController(w)
 	if r.ContentLength != 0 {
-		// The body is not read. The http.Server reads the beginning of what is left, and
-		// without a deadline it would wait for it as long as the client likes.
+		// The body is not read here. The http.Server reads the start of a body that is left, and
+		// without a deadline it would wait for that as long as the client likes.
 		w.Header().Set("Connection", "close")
 		_ = control.SetReadDeadline(start.Add(h.stall)) // it fails if the server has no deadlines
 	}
@@ -170,7 +172,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Context().Err() != nil {
-		panic(http.ErrAbortHandler) // the client has left; without this it could read an empty 200
+		panic(http.ErrAbortHandler) // the client has left; without the panic it could still get an empty answer with status 200
 	}
 	no := refusalOf(err)
 	h.log.InfoContext(r.Context(), "refused", "method", r.Method, "path", shown(r.URL.Path), "ns", shown(r.URL.Query().Get("ns")), "client", r.RemoteAddr, "status", no.status, "reason", redact.Text(err.Error()))
@@ -181,7 +183,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // shown returns text from a client for a log.
 func shown(s string) string { return redact.Escape(s, maxShown) }
 
-// serve answers a request. An error is answered by the caller.
+// serve answers a request. If it returns an error, the caller answers.
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	what, repository, blob, name := splitPath(r.URL.Path)
 	switch {
@@ -206,7 +208,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) error {
 	defer h.waiting.Add(-1)
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		// Without ns it could be a request for another registry.
+		// ns could be in the part that cannot be read, and then the request is for another
+		// registry.
 		return badName("NAME_INVALID", "the query of the URL cannot be read: %s", redact.Cut(err.Error(), maxShown))
 	}
 	t, err := h.parseTarget(repository, blob, name, query)

@@ -21,8 +21,8 @@ func sha256Of(s string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// An image that was pulled is served by its tag and by its digests, with what the
-// specification and its clients ask for.
+// A pulled image is served by its tag and by its digests, with the headers that the
+// specification and the clients need.
 func TestAPulledImageIsServed(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", pullertest.ImageSpec{Platforms: []ocispec.Platform{amd64, arm64}, Layers: []int64{300_000}})
@@ -87,8 +87,8 @@ func TestAPulledImageIsServed(t *testing.T) {
 	assert.Equal(t, "MANIFEST_UNKNOWN", s.ask(http.MethodGet, under("team/app", "manifests", image.Manifests[1])).code(t))
 }
 
-// Everything that does not read content is refused in the form of the specification.
-func TestEverythingElseIsRefused(t *testing.T) {
+// Every request that does not read content is refused in the form of the specification.
+func TestOtherRequestsAreRefused(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	image := put(t, reg, "team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})
 	n := newNode(t, registry.Config{}, nil)
@@ -157,8 +157,8 @@ func TestEverythingElseIsRefused(t *testing.T) {
 	assert.Empty(t, head.body)
 }
 
-// A name is that of the parameter ns, or of a registry in the path, or else of the default
-// registry.
+// The registry of a request is the parameter ns, or the registry in the path, or else the
+// default registry.
 func TestNamesWithoutNsAreInTheDefaultRegistry(t *testing.T) {
 	reg := startRegistry(t, pullertest.Config{})
 	put(t, reg, "team/app:v1", pullertest.ImageSpec{Layers: []int64{1000}})

@@ -114,8 +114,8 @@ func matchedName(ref reference.Reference) string {
 	return registry + "/" + ref.Repository()
 }
 
-// of returns the check that decides about an image, and a text that names its rule.
-func (p *policy) of(ref reference.Reference) (content.Check, string) {
+// checkFor returns the check that decides about an image, and a text that names its rule.
+func (p *policy) checkFor(ref reference.Reference) (content.Check, string) {
 	name := matchedName(ref)
 	for i, r := range p.rules {
 		if r.matches(name) {
@@ -130,7 +130,7 @@ func (p *policy) Admit(ctx context.Context, image content.Admission) (by string,
 	if image.Ref.IsZero() {
 		return "", undecided("the image has no name")
 	}
-	check, which := p.of(image.Ref)
+	check, which := p.checkFor(image.Ref)
 	by, err = check.Admit(ctx, image)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", which, err)
@@ -154,7 +154,7 @@ func (p *policy) Fingerprint() string {
 
 // Explain implements content.CheckExplainer.
 func (p *policy) Explain(ref reference.Reference) string {
-	check, which := p.of(ref)
+	check, which := p.checkFor(ref)
 	text := fmt.Sprintf("a check of type %T", check)
 	if explainer, ok := check.(content.CheckExplainer); ok {
 		text = explainer.Explain(ref)

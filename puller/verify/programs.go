@@ -136,7 +136,7 @@ func (p *programs) Admit(ctx context.Context, image content.Admission) (by strin
 	if ctx.Err() != nil {
 		return "", context.Cause(ctx)
 	}
-	files, err := p.listIn(ctx)
+	files, err := p.listWithin(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -247,9 +247,9 @@ func undecided(format string, args ...any) error {
 	return &answer{content.ErrCheckFailed, fmt.Errorf(format, args...)}
 }
 
-// listIn is list with a context. It returns soon after the end of ctx, even if the file
+// listWithin is list with a context. It returns soon after the end of ctx, even if the file
 // system does not answer.
-func (p *programs) listIn(ctx context.Context) ([]named, error) {
+func (p *programs) listWithin(ctx context.Context) ([]named, error) {
 	var err error
 	files, ok := await.Call(ctx, func() (files []named) {
 		files, err = p.list()
