@@ -361,7 +361,8 @@ func TestAtMostAsManyGoroutinesHashAsThereAreProcessors(t *testing.T) {
 			rt := newRuntime(t, transfer.Config{Source: src, Store: newMemStore(), NewHash: func(digest.Algorithm) hash.Hash { return crowdedHash{sha256.New(), &now, &most} }})
 			_, err := rt.Pull(t.Context(), spec(src.name(appName, src.image(t, amd64, layers...))))
 			require.NoError(t, err)
-			assert.EqualValues(t, min(runtime.GOMAXPROCS(0), len(layers)), most.Load(), "%d bytes", size)
+			assert.LessOrEqual(t, most.Load(), int64(runtime.GOMAXPROCS(0)), "%d bytes", size)
+			assert.GreaterOrEqual(t, most.Load(), int64(min(runtime.GOMAXPROCS(0), 2)), "%d bytes", size)
 		})
 	}
 }
