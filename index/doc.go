@@ -21,8 +21,11 @@
 // containerd's platforms.Only does: amd64/v3 takes v3, v2, plain amd64, then 386; arm/v7
 // takes v7, v6, v5; arm64/v9.2 takes v9.2 down to v9, v8.7 down to v8, then 32-bit arm v8
 // to v5, which a core without 32-bit mode cannot run. [Choice].Exact is false if such a
-// fallback was taken. A [Selector] with Strict takes no fallback. Kubernetes nodes with
-// CRI-O choose in this way, and so do nodes whose containerd pulls by its transfer service.
+// fallback was taken. A [Selector] with Strict takes no fallback. Kubernetes nodes whose
+// containerd pulls by its transfer service choose in this way, and ask for no variant on
+// amd64. [Host] returns one there, so clear it for Strict: an entry without variant does not
+// fit amd64/v3 exactly. CRI-O takes no other architecture either, but earlier variants of
+// arm, and an entry without variant.
 //
 // Two rules differ from containerd's. An unknown variant matches itself, and on amd64,
 // ppc64, ppc64le, riscv64, s390x and loong64 it also matches the entry without variant.

@@ -14,8 +14,9 @@ import (
 // fallback if no entry fits exactly.
 type Selector struct {
 	// Strict takes no fallback: the variant must be the requested one, after Normalize.
-	// Nodes with CRI-O choose in this way, and so do nodes whose containerd pulls by its
-	// transfer service, as it does by default.
+	// Nodes whose containerd pulls by its transfer service, as it does by default, choose in
+	// this way. They ask for no variant on amd64. [Host] returns a variant there, such as
+	// v3, which an entry without variant does not fit; so clear it.
 	Strict bool
 }
 
