@@ -18,7 +18,7 @@ import (
 
 // onlyContainerd does what containerd's images.Manifest does with an index. It takes the
 // manifests that match and those without a platform, and sorts them, those without a platform
-// last. It returns the position of the first, or -1 if there is none.
+// last. It returns the position of the first of them, or -1 without one.
 func onlyContainerd(idx ocispec.Index, m platforms.MatchComparer) int {
 	var list []int
 	for i, d := range idx.Manifests {

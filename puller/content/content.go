@@ -250,8 +250,8 @@ type PartialReporter interface {
 	Kept(ctx context.Context, desc ocispec.Descriptor) (int64, error)
 }
 
-// A Holder is a Store that removes content of its own accord if no name leads to it, as
-// containerd's garbage collection does. It is optional.
+// A Holder is a Store that by itself removes content to which no name leads, as containerd's
+// garbage collection does. It is optional.
 type Holder interface {
 	// Hold keeps content for a caller that is going to name it. Until the caller calls
 	// release, the Store does not remove content that Has reports as stored, or that Commit

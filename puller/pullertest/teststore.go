@@ -126,7 +126,7 @@ func (c *storeCheck) present(desc ocispec.Descriptor, data []byte) {
 	}
 }
 
-// ingest begins an ingest; it returns nil if that fails.
+// ingest starts an ingest. It returns nil if that fails.
 func (c *storeCheck) ingest(desc ocispec.Descriptor) content.Ingest {
 	ingest, err := c.store.Ingest(context.Background(), desc)
 	if !c.must(err == nil, "Ingest: %v", err) {
@@ -592,7 +592,7 @@ func (c *storeCheck) cancelledWait() {
 	c.must(err == nil, "Close: %v", err)
 }
 
-// behind begins an ingest that has to wait, because another ingest of desc is open. The
+// behind starts an ingest that has to wait, because another ingest of desc is open. The
 // channel receives its error.
 func (c *storeCheck) behind(desc ocispec.Descriptor) <-chan error {
 	result := make(chan error, 1)

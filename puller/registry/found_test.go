@@ -330,7 +330,7 @@ func TestABusyFoundHostIsWaitedFor(t *testing.T) {
 		_, err = read(t.Context(), f.Client, f.repo, helloBlob())
 		require.NoError(t, err)
 		assert.Equal(t, "p1 p2", f.hosts())
-		assert.Zero(t, time.Since(began), "another one has it")
+		assert.Zero(t, time.Since(began), "another found host has the blob, so the busy host is not waited for")
 	})
 }
 

@@ -32,8 +32,8 @@ type Config struct {
 	// Devices makes the character and block devices of the image. Without it, they are left
 	// out, and counted in Dropped.Devices. They are left out and counted too if the process is
 	// not root, or is in a user namespace, because it cannot make devices there. A process that
-	// can open a device of the machine can read and write it, whatever the permissions of other
-	// files are.
+	// can open a device of the machine can read and write it, and so bypass the permissions of
+	// the files on it.
 	Devices bool
 	// NoSync returns without waiting until the files are on disk. Files may then be missing
 	// after a loss of power, so a call after the next boot of the machine refuses the directory

@@ -480,7 +480,7 @@ func TestAnAdmitThatIsCancelledHasNotRefused(t *testing.T) {
 		_, err = rt.Pull(t.Context(), s)
 		assert.ErrorIs(t, err, content.ErrCheckFailed, "an Admit that cannot decide has not refused")
 		assert.NotErrorIs(t, err, puller.ErrSignatureValidation)
-		assert.NotErrorIs(t, err, fs.ErrNotExist, "the image is not what does not exist")
+		assert.NotErrorIs(t, err, fs.ErrNotExist, "the error must not say that the image does not exist")
 		assert.True(t, credentials.Stopped(err))
 	}
 	assert.Empty(t, store.blobs)

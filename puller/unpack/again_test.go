@@ -588,7 +588,8 @@ func TestTwoNamesThatAreOneForTheFileSystemAreAnError(t *testing.T) {
 	assert.NoError(t, compareNames(root, both[1:], ""))
 }
 
-// A call with Link after a call without Link changes nothing, and neither does the reverse.
+// A call with Link after a call without Link changes nothing. A call without Link after a call
+// with Link changes nothing either.
 func TestLinkDoesNotChangeADirectoryThatIsThere(t *testing.T) {
 	store := openLayout(t)
 	desc := putArtifact(t, store, titled("a", "a"))

@@ -95,7 +95,7 @@ func TestAnArtifactOfManyFilesIsWhole(t *testing.T) {
 }
 
 // A directory may be in several tars, and twice in one. Modes are those of new files, with the
-// umask, whatever the tar says.
+// umask, and not those in the tar.
 func TestDirectoriesThatSeveralTarsHave(t *testing.T) {
 	store := new(pullertest.MemStore)
 	mode := func(e tarEntry, mode int64) tarEntry {
