@@ -167,7 +167,7 @@ func TestSweepRemovesTheRecordsOfRemovedImages(t *testing.T) {
 	require.NoError(t, newWorld(t, Config{}).Sweep(ctx, before, stored), "without Records, Sweep does nothing")
 }
 
-// Whatever fails in the records, no Pod gets an image without proof.
+// If any operation on the records fails, no Pod gets an image without proof.
 func TestFaultyRecordsGrantNoAccess(t *testing.T) {
 	t.Run("the note cannot be written", func(t *testing.T) {
 		w := newWorld(t, Config{Records: &scriptedRecords{intend: errors.New("disk full")}})
@@ -205,8 +205,8 @@ func TestFaultyRecordsGrantNoAccess(t *testing.T) {
 }
 
 // A pull that ends writes its record, and then takes back its note. Another Pod may look
-// for the record before the first step and for the note after the second. Even then the
-// image does not count as preloaded.
+// for the record before the first step, and for the note after the second step. Even then
+// the image does not count as preloaded.
 func TestAnImageWhosePullIsEndingIsNotPreloaded(t *testing.T) {
 	recs := &scriptedRecords{late: &records.Record{Names: map[string]records.Access{"priv.example/app": {Secrets: []records.SecretID{{Namespace: "a", Name: "a", UID: "a"}}}}}}
 	w := newWorld(t, Config{Records: recs})
@@ -371,7 +371,7 @@ func TestTheSecretOfAnotherServiceAccountIsTriedWithinTheWindow(t *testing.T) {
 	assert.NoError(t, pull("b"), "another account's secret")
 }
 
-// The node's plugins do not run to find out whether a Pod may use a present image.
+// To find out whether a Pod may use a present image, no plugin of the node runs.
 func TestNoPluginRunsForAPresentImage(t *testing.T) {
 	runs := 0
 	recs := &scriptedRecords{record: &records.Record{Names: map[string]records.Access{"priv.example/app": {Secrets: []records.SecretID{{UID: "x"}}}}}}

@@ -42,7 +42,7 @@ func TestPullAllReportsWhatWasPresent(t *testing.T) {
 		w.runtime.pull = answers(map[string]string{"bad": "401"})
 		pullAll, reqs := w.PullAll, slices.Concat(present, absent, []Request{refused})
 		want := []string{"a.example/app-0:1 false true", "a.example/app-0:1 true true", "a.example/app-0:1 true true", "a.example/app-1:1 false true", "a.example/app-3:1 false false"}
-		if wait { // PullAllWait would wait for ever for the request that is refused
+		if wait { // PullAllWait would never end, because the refused request is tried again and again
 			pullAll, reqs, want = w.PullAllWait, reqs[:4], want[:4]
 		}
 		var got []string
@@ -214,7 +214,7 @@ func TestPullAllWaitTriesAgainAfterTheWindow(t *testing.T) {
 	})
 }
 
-// Images that wait for the end of a back-off window do not hold up other images.
+// While images wait for the end of a back-off window, other images are pulled.
 func TestPullAllWaitPullsOtherImagesWhileSomeWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: 2})
@@ -252,8 +252,8 @@ func TestPullAllWaitPullsOtherImagesWhileSomeWait(t *testing.T) {
 	})
 }
 
-// TestPullAllPullsOneImageOfAPodAtATime: two images of one Pod are never pulled at once, and images
-// of other Pods do not wait for them, also while an image waits for a back-off window.
+// Two images of one Pod are never pulled at the same time, and images of other Pods do not
+// wait for them. This holds also while an image waits for the end of a back-off window.
 func TestPullAllPullsOneImageOfAPodAtATime(t *testing.T) {
 	for _, parallel := range []int{-1, 3} {
 		for _, wait := range []bool{false, true} {
@@ -316,8 +316,8 @@ func TestPullAllPullsOneImageOfAPodAtATime(t *testing.T) {
 	}
 }
 
-// TestPullAllEndsWhileImagesOfAPodWait: those that wait for their Pod are not started, and the last
-// result says so.
+// When the context ends, images that wait for their Pod are not started, and the last
+// result says that images were not started.
 func TestPullAllEndsWhileImagesOfAPodWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Parallel: -1})
@@ -390,7 +390,7 @@ func TestPullAllNeedsNoMoreMemoryForMoreImages(t *testing.T) {
 	assert.Empty(t, maps.Collect(p.backoff.last.All()))
 }
 
-// A quietRuntime keeps nothing.
+// A quietRuntime remembers no image, so that it needs no memory.
 type quietRuntime struct{}
 
 func (quietRuntime) Status(context.Context, Spec) (Image, error) { return Image{}, errAbsent }
@@ -399,7 +399,7 @@ func (quietRuntime) Pull(_ context.Context, spec Spec) (Image, error) {
 	return fakeImage(spec.Ref, "sha256:1"), nil
 }
 
-// A sequence may end itself because ctx has ended, or be nil, so that there is no result.
+// A sequence may be nil, or may end by itself because ctx has ended, before any result.
 // Then PullAll yields one result with the error.
 func TestPullAllWithoutResultsYieldsTheEndOfTheContext(t *testing.T) {
 	w := newWorld(t, Config{})
@@ -546,8 +546,8 @@ func TestPullAllWaitsForASlowSequence(t *testing.T) {
 	}
 }
 
-// The loop ends although the code of the sequence waits for ever. The end of the context is
-// reported at once. When the sequence calls yield again, yield returns false.
+// The loop ends even if the code of the sequence waits for ever. The end of the context is
+// reported at once. If the sequence calls yield again later, yield returns false.
 func TestPullAllEndsWithoutASequenceThatBlocks(t *testing.T) {
 	for _, stop := range []string{"break", "end of the context"} {
 		t.Run(stop, func(t *testing.T) {

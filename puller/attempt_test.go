@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// slow answers after d, or when ctx ends.
+// slow returns a Pull that answers after d, or when ctx ends.
 func slow(d time.Duration, answer func(context.Context, Spec) (string, error)) func(context.Context, Spec) (string, error) {
 	return func(ctx context.Context, spec Spec) (string, error) {
 		if err := sleep(ctx, d); err != nil {
@@ -72,7 +72,7 @@ func TestACallThatLeavesDoesNotEndTheSharedPull(t *testing.T) {
 		for i := range 3 {
 			wg.Go(func() {
 				ctx, cancel := context.WithCancelCause(t.Context())
-				if i < 2 { // usually the call that began the pull is one of these two
+				if i < 2 { // usually the call that started the pull is one of these two
 					time.AfterFunc(time.Duration(i+1)*time.Second, func() { cancel(gone) })
 				}
 				begin := time.Now()
@@ -121,7 +121,8 @@ func TestTheLastCallToLeaveEndsThePull(t *testing.T) {
 		require.Len(t, events, 2, "one when the pull starts, one when it ends")
 		assert.Equal(t, `Failed to pull image "a.example/a:1": context deadline exceeded`, events[1].Message)
 
-		// A Runtime that does not stop does not hold up the caller, but keeps its slot.
+		// The caller does not wait for a Runtime that does not stop, but the pull keeps its
+		// slot.
 		stuck := make(chan struct{})
 		w.runtime.pull = func(context.Context, Spec) (string, error) {
 			<-stuck
@@ -267,7 +268,7 @@ func TestSecretsOfAnotherNamespaceAreRefused(t *testing.T) {
 }
 
 // A Secret of another namespace does not hide an equal Secret of the Pod's own namespace,
-// whichever comes first. A Secret that is copied into many namespaces is tried once.
+// in any order of the two. A Secret that is copied into many namespaces is tried once.
 func TestSecretsOfAnotherNamespaceHideNoSecretOfThePod(t *testing.T) {
 	in := func(namespace string) credentials.Secret {
 		return dockerSecret(namespace, "regcred", "priv.example", "u")

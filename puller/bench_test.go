@@ -7,7 +7,7 @@ import (
 	"github.com/pullkit/pullkit/credentials"
 )
 
-// presentRuntime has every image.
+// A presentRuntime is a Runtime in which every image is present.
 type presentRuntime struct{ quietRuntime }
 
 func (presentRuntime) Status(_ context.Context, spec Spec) (Image, error) {
@@ -79,7 +79,7 @@ func TestAPresentImageNeedsFewAllocations(t *testing.T) {
 		most float64
 	}{
 		{context.Background(), 12},
-		{t.Context(), 18}, // the store is asked in a goroutine, which a context that ends can leave
+		{t.Context(), 18}, // the store is asked in a goroutine, so that the call can end with its context
 	} {
 		got := testing.AllocsPerRun(100, func() {
 			if _, err := p.Pull(tt.ctx, req); err != nil {

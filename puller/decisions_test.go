@@ -99,8 +99,8 @@ func TestDecisionsAsKubelet(t *testing.T) {
 	assert.Equal(t, 102, ran)
 }
 
-// ourWay has the cases that a Puller does not decide by default as the kubelet does. For
-// each it names the test of what the Puller decides.
+// ourWay has the cases in which a Puller by default decides otherwise than the kubelet.
+// For each case it names the test of the Puller's decision.
 var ourWay = map[string]func(*testing.T){
 	"empty policy is treated like Always only for the inspect step: no inspect, pull":                TestAnEmptyPolicyMeansTheDefault,
 	"a rate-limit answer does not stop the loop either":                                              TestNoOtherCredentialIsTriedAfterARateLimit,
@@ -116,7 +116,7 @@ var ourWay = map[string]func(*testing.T){
 	"a malformed secret with verification on and the image recorded for a secret: error, no event": TestAMalformedSecretProvesNothing,
 }
 
-// By default a Puller decides each case as the kubelet does, except for those of ourWay.
+// By default a Puller decides each case as the kubelet does, except the cases of ourWay.
 func TestDecisionsByDefault(t *testing.T) {
 	ran, ours := 0, 0
 	for _, c := range vectors[decisionCase](t, "decisions.json") {
@@ -295,7 +295,8 @@ func (d *decider) ensure(i int, s decisionStep) {
 	checkSaid(t, i, said, calls, err)
 }
 
-// reasonOf returns the reason in the table's words: "Other" for an error without a reason.
+// reasonOf returns the reason as the table writes it: "Other" for an error without a
+// reason.
 func reasonOf(t *testing.T, err error) string {
 	if err == nil {
 		return ""

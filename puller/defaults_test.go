@@ -21,7 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// These tests are about what a Puller does by default where the kubelet does something else.
+// The tests of this file hold what a Puller does by default in cases in which the kubelet
+// does something else.
 
 func TestAnEmptyPolicyMeansTheDefault(t *testing.T) {
 	w := newWorld(t, Config{})
@@ -369,8 +370,8 @@ func TestSourcesThatCannotAnswerAreReported(t *testing.T) {
 	}, told)
 }
 
-// A plugin that gives a new token each time does not end the back-off: no plugin runs
-// within the window, and its tokens are not part of the fingerprint.
+// A plugin that returns a new token each time does not end the back-off: no plugin runs
+// within the window, and tokens of plugins are not part of the fingerprint.
 func TestANewTokenOfAPluginIsNotTriedWithinTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		runs := 0
@@ -423,7 +424,7 @@ func TestWindowsOfEndedStreaksAreForgotten(t *testing.T) {
 
 // A sweep while a pull of a preloaded image runs does not change that the image is
 // preloaded. Here the pull fails later.
-func TestASweepDoesNotAffectPullsUnderWay(t *testing.T) {
+func TestASweepDoesNotAffectRunningPulls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{Records: openRecords(t)})
 		w.runtime.store["a.example/a:1"] = "sha256:1"

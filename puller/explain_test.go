@@ -292,7 +292,7 @@ func TestExplainEndsWithItsContext(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-// unprinted are the fields of a Decision that String leaves out, and why.
+// unprinted has the fields of a Decision that String leaves out, with the reason.
 var unprinted = map[string]string{
 	"Manifest":                "the chosen entry of Index has it",
 	"Candidates[].Origin":     "From is the Origin as text",
@@ -302,7 +302,7 @@ var unprinted = map[string]string{
 }
 
 // TestDecisionPrintsEachField holds that String shows each field of a Decision and of the
-// values in it, or that the field is in the list of those that it leaves out.
+// values in it, except the fields in unprinted.
 func TestDecisionPrintsEachField(t *testing.T) {
 	blobs := []ocispec.Descriptor{descriptor('a', 1)}
 	var d Decision

@@ -82,7 +82,8 @@ func (r *scriptedRecords) Grant(_ context.Context, _, _ string, access records.A
 
 func (r *scriptedRecords) Sweep(context.Context, time.Time, func(string) bool) error { return nil }
 
-// memRecords are records in memory, which outlive a Puller as those in a directory do.
+// memRecords are records in memory. Like records in a directory, they can be used by one
+// Puller after another.
 type memRecords struct {
 	mu      sync.Mutex
 	byID    map[string]records.Record

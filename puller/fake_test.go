@@ -15,7 +15,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// A fakeRuntime stores images by the name as written. Its fields say what it answers.
+// A fakeRuntime stores images by the name as written. Its fields set its answers.
 type fakeRuntime struct {
 	mu         sync.Mutex
 	store      map[string]string // name as written -> ID
@@ -23,7 +23,7 @@ type fakeRuntime struct {
 	inspectErr error
 	// pull answers with an ID or an error; nil answers with a fixed ID.
 	pull func(ctx context.Context, spec Spec) (string, error)
-	used []string // what the successful pulls used
+	used []string // the credentials of the successful pulls
 }
 
 func (r *fakeRuntime) call(format string, args ...any) {
@@ -90,8 +90,8 @@ func credentialID(c credentials.Credential) string {
 	return c.Origin.Key
 }
 
-// A fakeKeyring yields a list. It has the optional methods of package credentials'
-// keyrings.
+// A fakeKeyring yields a list of credentials. It has the optional methods of the keyrings
+// in package credentials.
 type fakeKeyring struct {
 	creds   []credentials.Credential
 	problem error // listed as a problem
@@ -135,7 +135,7 @@ func (f *fakeKeyring) Explain(ref reference.Reference) iter.Seq[credentials.Note
 			return
 		}
 		bad := &credentials.Error{Origin: credentials.Origin{Kind: credentials.KindSecret, Name: "bad"}, Err: f.problem}
-		if ref == (reference.Reference{}) || !bad.Warning() { // a warning is about no image here
+		if ref == (reference.Reference{}) || !bad.Warning() { // here a warning does not concern an image
 			yield(credentials.Note{Origin: bad.Origin, Why: "left out: " + f.problem.Error(), Err: bad})
 		}
 	}

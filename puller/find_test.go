@@ -134,8 +134,8 @@ func TestResolveAndFindSendOneHEAD(t *testing.T) {
 	assert.NotContains(t, f.took(), "GET", "a registry that asks to wait is not asked by GET")
 }
 
-// Find names the credential that opens the image. If there is none, its error says whether
-// the image is missing or the credentials were refused.
+// Find names the credential that opens the image. If no credential opens it, the error
+// says whether the image is missing or the credentials were refused.
 func TestFindNamesTheCredentialThatOpensTheImage(t *testing.T) {
 	f := &front{password: "right"}
 	p, host := finder(t, f)

@@ -56,9 +56,9 @@ func TestUnusedSecretsAreNamed(t *testing.T) {
 	}
 }
 
-// The error of a failed pull names what the node's file has and what was not used for the
-// image: helpers that were not asked, entries that cannot be read, logins that look
-// mistyped.
+// The error of a failed pull names the entries of the node's file that were not used for
+// the image: helpers that were not asked, entries that cannot be read, and logins that
+// look mistyped.
 func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop","credHelpers":{"other.example":"x"},
 		"auths":{"r.example":{"auth":"dTpwCg=="},"r.example/*":{"auth":"dTpw"},"r.example/team":{"auth":5},"s.example":{"auth":"!"}}}`), "config.json", credentials.Rules{})
@@ -117,8 +117,8 @@ func TestUnusedEntriesOfTheNodeAreNamed(t *testing.T) {
 	assert.Less(t, strings.Count(err.Error(), "opaque"), 11)
 }
 
-// A malformed entry whose key has a scheme is reported for the key's images, and not for
-// others.
+// A malformed entry whose key has a scheme is reported for the images of the key, and not
+// for other images.
 func TestAMalformedEntryWhoseKeyHasASchemeIsReported(t *testing.T) {
 	for key, image := range map[string]string{"https://r.example": "r.example/a:1", "https://r.example/": "r.example/a:1", "https://index.docker.io/v1/": "nginx"} {
 		ring := credentials.FromSecrets([]credentials.Secret{credentials.Secret{Namespace: "web", Name: "regcred", Type: credentials.TypeDockerConfigJSON, Data: credentials.ConcealData(map[string][]byte{
@@ -182,9 +182,9 @@ func TestDocumentsOfTheWrongFormAreNamed(t *testing.T) {
 	}
 }
 
-// A Secret whose key has the registry's host, but another port or path, is named by the error
-// and by an event. A Secret for another registry is not, and neither is one of several keys
-// if another one is for the image.
+// The error and an event name a Secret whose key has the registry's host, but another port
+// or path. They do not name a Secret for another registry, and no key of a Secret that has
+// another key for the image.
 func TestKeysOfTheSameHostAreNamed(t *testing.T) {
 	secret := func(keys ...string) credentials.Keyring {
 		var auths []string
@@ -231,7 +231,7 @@ func TestKeysOfTheSameHostAreNamed(t *testing.T) {
 	}
 }
 
-// The answer of a helper that failed names it once.
+// The text of an Answer names a helper that failed only once.
 func TestAnAnswerNamesAHelperOnce(t *testing.T) {
 	node, err := credentials.ParseFile([]byte(`{"credsStore":"desktop"}`), "config.json", credentials.Rules{})
 	require.NoError(t, err)

@@ -11,9 +11,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Of 500 goroutines that want a slot, half leave before they get one. The others get one,
-// with a limit of 1 in the order in which they came. At no time are more slots taken than
-// the limit, and in the end all slots are free.
+// Of 500 goroutines that wait for a slot, half leave before they get one. Each of the
+// others gets a slot. With a limit of 1 they get it in the order in which they came. At no
+// time are more slots taken than the limit, and in the end all slots are free.
 func TestSlotsAreGivenInOrderAndNoneIsLost(t *testing.T) {
 	for _, limit := range []int{1, 3} {
 		synctest.Test(t, func(t *testing.T) {
@@ -60,7 +60,7 @@ func TestSlotsAreGivenInOrderAndNoneIsLost(t *testing.T) {
 	}
 }
 
-func TestBucketRefusesWhatIsBeyondTheRate(t *testing.T) {
+func TestBucketRefusesPullsBeyondTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBucket(2, 3)
 		take := func(n int) (got int) {

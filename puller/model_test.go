@@ -124,7 +124,8 @@ func (m *model) ensure(pod, image, policy string, creds []string, answer map[str
 	return reason, tried
 }
 
-// Random requests at random times go to a Puller and to the model, which must agree.
+// A Puller and the model get the same random requests at random times, and must decide in
+// the same way.
 func TestAPullerDecidesAsAPlainModelOfTheRules(t *testing.T) {
 	for _, kubelet := range []bool{false, true} {
 		for seed := range uint64(rounds.Of(60)) {

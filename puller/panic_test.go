@@ -41,8 +41,8 @@ func recovers(t *testing.T, name string, fn func()) {
 	returned = true
 }
 
-// An explosive is everything that a Puller calls: Runtime, Planner, Keyring and Records.
-// The method that at names panics.
+// An explosive is all callbacks of a Puller in one value: Runtime, Planner, Keyring and
+// Records. The method that the field at names panics.
 type explosive struct {
 	*fakeRuntime
 	at   string
@@ -205,8 +205,8 @@ func TestGoexitInACallbackEndsItsCallers(t *testing.T) {
 	assert.Zero(t, w.pulls.Len())
 }
 
-// A deaf is an explosive whose method that point names ignores the end of its context until
-// release is closed.
+// A deaf is an explosive that ignores the end of a context. The method that the field
+// point names does not return before release is closed.
 type deaf struct {
 	explosive
 	point   string
@@ -264,8 +264,8 @@ func (d *deaf) Sweep(ctx context.Context, before time.Time, stored func(string) 
 	return d.explosive.Sweep(ctx, before, stored)
 }
 
-// A Runtime, a Keyring or Records that ignore the end of the context do not hold a call of
-// a Puller for longer than await.Grace.
+// If a Runtime, a Keyring or Records ignore the end of the context, a call of a Puller
+// waits for them at most await.Grace.
 func TestNoCallbackHoldsACallPastItsContext(t *testing.T) {
 	for _, point := range []string{"Status", "Pull", "Plan", "Lookup", "Record", "Intents", "Intend", "Grant", "Sweep"} {
 		t.Run(point, func(t *testing.T) {
@@ -302,7 +302,7 @@ func TestNoCallbackHoldsACallPastItsContext(t *testing.T) {
 	}
 }
 
-// Records that never answer do not keep the slot of a pull for ever.
+// If Records never answer, the pull gives its slot back after recordTime.
 func TestRecordsThatHangKeepNoSlot(t *testing.T) {
 	for _, point := range []string{"Intend", "Grant"} {
 		t.Run(point, func(t *testing.T) {

@@ -67,9 +67,9 @@ func TestPreloadedImagesStayUsable(t *testing.T) {
 	}
 }
 
-// A name that is not in the record does not count as preloaded if a pull of it has begun,
-// or if the record may have lost names. For a name with a digest, the pull of any tag of
-// the repository counts.
+// A name that is not in the record does not count as preloaded if the records have a note
+// of a pull of it, or if the record may have lost names. For a name with a digest, the
+// pull of any tag of the repository counts.
 func TestPulledNamesAreNotPreloaded(t *testing.T) {
 	const content = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 	other := map[string]records.Access{"y.example/private/app": {Everybody: true}}

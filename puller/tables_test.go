@@ -148,7 +148,7 @@ func TestPolicyPresenceAndAccessDecideAsInTheKubelet(t *testing.T) {
 	}
 }
 
-// countCalls counts the calls of a fakeRuntime that begin with a word: inspect or pull.
+// countCalls counts the calls of a fakeRuntime that start with a word: inspect or pull.
 func countCalls(calls []string, word string) (n int) {
 	for _, call := range calls {
 		if strings.HasPrefix(call, word+" ") {

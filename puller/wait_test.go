@@ -58,7 +58,7 @@ func TestPullWaitWaitsForTheWindowOfAnEarlierCall(t *testing.T) {
 	})
 }
 
-func TestPullWaitReturnsWhatWaitingCannotRepair(t *testing.T) {
+func TestPullWaitReturnsFailuresThatAWaitDoesNotRepair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, Config{})
 		begin := time.Now()
@@ -145,8 +145,8 @@ func TestNothingIsAskedAfterTheContextHasEnded(t *testing.T) {
 	assert.Empty(t, w.took())
 }
 
-// TestAFailureIsRememberedAsLongAsItsStreak holds that the failure of a window and the
-// secrets that failed are kept by the clock of the back-off, until its streak ends.
+// The last failure and the secrets that failed are remembered until the streak ends, by
+// the clock of the back-off.
 func TestAFailureIsRememberedAsLongAsItsStreak(t *testing.T) {
 	now := time.Unix(0, 0)
 	config := Config{Backoff: backoff.Config{Max: time.Minute, Now: func() time.Time { return now }}}
