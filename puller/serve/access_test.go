@@ -49,8 +49,8 @@ func (s server) statuses(t *testing.T, n node, repository, tag string, image pul
 
 var oneLayer = pullertest.ImageSpec{Layers: []int64{5000}}
 
-// By default only content that came from the registry itself without a credential is
-// served. For all content of another image, every path gets 404.
+// By default only content is served that came without a credential, and that the registry
+// itself has named without a credential. For all other content, every path gets 404.
 func TestOnlyPublicImagesAreServed(t *testing.T) {
 	for name, tt := range map[string]struct {
 		private   bool

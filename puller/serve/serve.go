@@ -24,12 +24,13 @@ type Config struct {
 	// Store has the images, such as a layout.Layout.
 	Store content.Lister
 	// Records are those of the Puller that fills the Store. They say which content is public:
-	// content that came from the registry itself without a credential; see records.Access. If
-	// Allow is nil, only public content is served. If the Records are a records.Lister, as a
-	// records.Dir is, an image is also served if another public image has brought some of its
-	// blobs. The names in the Records must be full names: under puller.Kubelet.NameAsWritten
-	// an image is public only if its name was written with registry and repository. Nil means
-	// that nothing is public.
+	// content that came to this node without a credential, after the registry itself has said
+	// without a credential what the name points to; see records.Access. If Allow is nil, only
+	// public content is served. If the Records are a records.Lister, as a records.Dir is, an
+	// image is also served if another public image has brought some of its blobs. The names
+	// in the Records must be full names: under puller.Kubelet.NameAsWritten an image is
+	// public only if its name was written with registry and repository. Nil means that
+	// nothing is public.
 	Records records.Store
 	// Allow decides whether the client that sent r may have an image that is not public.
 	// image is the name that the Store has for the image, with the tag or the digest. If
