@@ -3,9 +3,11 @@
 //	gc -store DIR [flags] [IMAGE...]    (the images are in use)
 //	gc                                  (a demonstration on loopback)
 //
-// It does one round; run it every few minutes. It exits with 0 if nothing is left to do, 1 if
-// too little space became free or something failed, and 2 for wrong usage. -explain says what
-// a round would do with each image, and why, and changes nothing.
+// It does one round; run it every few minutes. Give the images in use by digest (sha256:... or
+// NAME@sha256:...), so that they also stay after their tags have moved to other images. A tag
+// keeps only the image that it leads to now. It exits with 0 if nothing is left to do, 1 if too
+// little space became free or something failed, and 2 for wrong usage. -explain says what a
+// round would do with each listed image, and why, and changes nothing.
 package main
 
 import (
@@ -40,7 +42,7 @@ func run(args []string, out, errs io.Writer) int {
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "remove images that were not used for this `time`, such as 720h; 0 is no limit")
 	flags.BoolVar(&cfg.AsKubelet, "kubelet", false, "decide as the kubelet does: without a memory of earlier runs, and with sizes that count shared layers again")
 	flags.Usage = func() {
-		fmt.Fprint(errs, "usage: gc -store DIR [flags] [IMAGE...]    (the images are in use)\n       gc                                  (a demonstration on loopback)\n\nflags:\n")
+		fmt.Fprint(errs, "usage: gc -store DIR [flags] [IMAGE...]    (the images are in use; a digest keeps one whose tag has moved)\n       gc                                  (a demonstration on loopback)\n\nflags:\n")
 		flags.PrintDefaults()
 	}
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -144,7 +146,7 @@ func printReport(report gc.Report, out io.Writer) {
 		fmt.Fprintf(out, "removed %q for %s: %d bytes\n", name, removed.Reason, removed.Freed)
 	}
 	if report.Pruned > 0 {
-		fmt.Fprintf(out, "removed content that no image leads to: %d bytes\n", report.Pruned)
+		fmt.Fprintf(out, "removed content that no image needs: %d bytes\n", report.Pruned)
 	}
 	fmt.Fprintf(out, "images removed: %d, bytes that became free: %d\n", len(report.Removed), report.Freed)
 }

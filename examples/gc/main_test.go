@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/puller/pullertest"
 	"github.com/pullkit/pullkit/puller/transfer"
+	"github.com/pullkit/pullkit/reference"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -77,6 +79,31 @@ func TestUnusedImagesAreRemoved(t *testing.T) {
 	code, text = gc("-all", "-min-age", "-1s")
 	assert.Equal(t, 1, code)
 	assert.Contains(t, text, "move it away")
+}
+
+// An image that is given by its digest stays when its tag has moved to another image.
+func TestAnImageInUseStaysWithoutAName(t *testing.T) {
+	dir, names := pulled(t)
+	store, err := layout.Open(dir, layout.Config{})
+	require.NoError(t, err)
+	defer store.Close()
+	one, two := reference.MustParse(names[0]), reference.MustParse(names[1])
+	former, err := store.Lookup(t.Context(), one)
+	require.NoError(t, err)
+	next, err := store.Lookup(t.Context(), two)
+	require.NoError(t, err)
+	require.NoError(t, store.Tag(t.Context(), one, next))
+	blobs, err := filepath.Glob(filepath.Join(dir, "blobs", "sha256", "*"))
+	require.NoError(t, err)
+	for _, blob := range blobs {
+		info, err := os.Stat(blob)
+		require.NoError(t, err)
+		require.NoError(t, os.Chtimes(blob, time.Now().Add(-2*time.Hour), info.ModTime())) // not used since then
+	}
+	var out, errs bytes.Buffer
+	assert.Zero(t, run([]string{"-store", dir, "-all", "-min-age", "-1s", one.Name() + "@" + string(former.Digest)}, &out, &errs), errs.String())
+	assert.Contains(t, out.String(), "images removed: 1")
+	require.NoError(t, store.Tag(t.Context(), one, former), "all its content is there")
 }
 
 func TestWrongUsage(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/puller/gc"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -149,7 +150,7 @@ func (n *gcNode) List(context.Context) ([]gc.Image, error) {
 }
 
 // Remove implements gc.Images.
-func (n *gcNode) Remove(ctx context.Context, image gc.Image) (int64, error) {
+func (n *gcNode) Remove(ctx context.Context, image gc.Image, _ []digest.Digest) (int64, error) {
 	return 0, n.RemoveImage(ctx, kubecontainer.ImageSpec{Image: image.ID})
 }
 

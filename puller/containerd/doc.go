@@ -47,6 +47,15 @@
 // same image at the same time, each blob is fetched by one of the two, and the other one
 // waits for it.
 //
+// # Images that are in use
+//
+// In the namespace of Kubernetes a pulled image has a name with its digest too, so it stays
+// listed when its tag moves to another image. Package gc keeps it while it is in use. In another
+// namespace the image loses its last name, and the next garbage collection of containerd removes
+// its content. A container that runs goes on, because its snapshots keep the unpacked layers.
+// No other container can then be made from the image before it is pulled again. Pull an image
+// that must stay by its digest too.
+//
 // # Left out
 //
 // The package does not start containers, unpack layers, or make namespaces. It does not use

@@ -137,7 +137,7 @@ func TestALeaseThatStaysKeepsNoImage(t *testing.T) {
 		assert.Equal(t, []string{string(left.Digest)}, b.resources())
 		entries, err := b.List(t.Context())
 		require.NoError(t, err)
-		removed, err := b.RemoveImage(t.Context(), entries...)
+		removed, err := b.RemoveImage(t.Context(), entries, nil)
 		require.NoError(t, err)
 		assert.Equal(t, 1, removed.Blobs)
 		assert.True(t, b.has(left))

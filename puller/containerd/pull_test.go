@@ -440,10 +440,10 @@ func TestAnImageIsRemovedByAllItsNames(t *testing.T) {
 		assert.Equal(t, []string{"app:stable", "app@" + string(old.Digest)}, names(entries))
 		assert.Equal(t, []string{"app:v1", "app@" + string(now.Digest)}, names(list(now)))
 
-		_, err := store.RemoveImage(t.Context(), entries[0])
+		_, err := store.RemoveImage(t.Context(), entries[:1], nil)
 		assert.ErrorIs(t, err, content.ErrChanged, "these are not all its names")
 		pull("app:pinned", 1)
-		_, err = store.RemoveImage(t.Context(), entries...)
+		_, err = store.RemoveImage(t.Context(), entries, nil)
 		assert.ErrorIs(t, err, content.ErrChanged, "it has another name now")
 		assert.Len(t, list(old), 3)
 		for of, want := range map[string]bool{"old": true, "now": false} {
@@ -452,18 +452,25 @@ func TestAnImageIsRemovedByAllItsNames(t *testing.T) {
 			assert.Equal(t, want, pinned, of)
 		}
 
-		removed, err := store.RemoveImage(t.Context(), list(old)...)
+		for what, d := range map[string]digest.Digest{"index": old.Digest, "manifest": old.Manifest} {
+			removed, err := store.RemoveImage(t.Context(), list(old), []digest.Digest{now.Digest, d})
+			assert.ErrorContains(t, err, string(d), what)
+			assert.Zero(t, removed)
+			assert.Len(t, list(old), 3)
+			assert.Len(t, r.stored(t), 8)
+		}
+		removed, err := store.RemoveImage(t.Context(), list(old), []digest.Digest{now.Digest, digest.FromString("not stored")})
 		require.NoError(t, err)
 		assert.Equal(t, 4, removed.Blobs, "index, manifest, config, layer")
 		assert.Greater(t, removed.Bytes, int64(1<<20))
 		assert.Empty(t, list(old))
 		assert.Len(t, r.stored(t), 4)
-		_, err = store.RemoveImage(t.Context(), entries...)
+		_, err = store.RemoveImage(t.Context(), entries, nil)
 		assert.ErrorIs(t, err, content.ErrChanged)
-		removed, err = store.RemoveImage(t.Context())
+		removed, err = store.RemoveImage(t.Context(), nil, nil)
 		require.NoError(t, err)
 		assert.Zero(t, removed)
-		_, err = store.RemoveImage(t.Context(), list(now)...)
+		_, err = store.RemoveImage(t.Context(), list(now), nil)
 		require.NoError(t, err)
 		assert.Empty(t, r.records(t), "the records by ID are removed too")
 		assert.Empty(t, r.stored(t))

@@ -72,9 +72,13 @@ func (s *Store) entries(ctx context.Context) ([]content.Entry, error) {
 // the image. It removes pinned images too, so a garbage collection must leave them out; see
 // Pinned.
 //
+// If the image leads to one of keep, nothing is removed, and the error says so, because in
+// containerd content stays only under a name. keep does not bring a name back to content that
+// has lost it before; see the package comment.
+//
 // containerd removes one record after the other. If a pull tags the image under one of its
 // names at the same time, that name may be removed after the pull.
-func (s *Store) RemoveImage(ctx context.Context, entries ...content.Entry) (removed content.Removal, err error) {
+func (s *Store) RemoveImage(ctx context.Context, entries []content.Entry, keep []digest.Digest) (removed content.Removal, err error) {
 	if len(entries) == 0 {
 		return removed, nil
 	}
@@ -110,6 +114,12 @@ func (s *Store) RemoveImage(ctx context.Context, entries ...content.Entry) (remo
 		})
 		if err != nil {
 			return removed, err
+		}
+	}
+	for _, d := range keep {
+		if seen[d] {
+			return removed, &content.Error{Reason: content.ErrStore, Err: fmt.Errorf(
+				"containerd: image %.200q leads to %s, which is in use and which containerd keeps only under a name: it was not removed", entries[0].Name, d)}
 		}
 	}
 	for i, e := range remove {

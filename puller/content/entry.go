@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/reference"
 )
@@ -37,12 +38,17 @@ type Lister interface {
 type Remover interface {
 	Lister
 	// RemoveImage removes all names of one image, durably, and then the content that no
-	// other entry uses. entries are all entries of List that have the image's Manifest. If
-	// one of these entries has changed or is gone, or if another entry has the Manifest now,
-	// the error wraps ErrChanged, and nothing is removed. After any other error the image may
-	// have lost its names and still have its content. The Removal counts what was removed,
+	// other entry and none of keep uses. entries are all entries of List that have the
+	// image's Manifest. keep are digests of manifests and indexes that are in use, also
+	// those without a name and those that are not stored. A store in which content cannot
+	// stay without a name returns an error, and removes nothing, if the image leads to one
+	// of keep. If the content that one of keep uses is not known, nothing is removed either.
+	//
+	// If one of the entries has changed or is gone, or if another entry has the Manifest
+	// now, the error wraps ErrChanged, and nothing is removed. After any other error the image
+	// may have lost its names and still have its content. The Removal counts what was removed,
 	// also if there is an error.
-	RemoveImage(ctx context.Context, entries ...Entry) (Removal, error)
+	RemoveImage(ctx context.Context, entries []Entry, keep []digest.Digest) (Removal, error)
 }
 
 // A Removal counts what a Store removed.

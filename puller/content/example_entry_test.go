@@ -68,7 +68,7 @@ func ExampleRemover() {
 	defer images.Close()
 	var store content.Remover = images
 	listed := content.Entry{Name: "v1", Manifest: ocispec.Descriptor{Digest: digest.FromString("an image that was there")}}
-	_, err = store.RemoveImage(context.Background(), listed)
+	_, err = store.RemoveImage(context.Background(), []content.Entry{listed}, nil)
 	fmt.Println(errors.Is(err, content.ErrChanged))
 	// Output: true
 }

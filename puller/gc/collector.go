@@ -35,12 +35,13 @@ type Config struct {
 	// InUse yields the IDs or names of the images that are in use: the images of all
 	// containers and of all image volumes. Containers that have stopped and may start again
 	// are included. A round calls InUse once, after it has listed the images. If InUse yields
-	// an error, the round ends with this error and removes nothing. InUse must not start a
-	// round. Nil: no image is in use.
+	// an error, or if the manifest of a digest in use is damaged, the round ends with an error
+	// and removes nothing. InUse must not start a round. Nil: no image is in use.
 	//
-	// InUse protects only images that are in the list. A layout.Layout does not list an image
-	// if all its names now lead to other images. So if a program needs such an image longer,
-	// keep the image under its digest too, for example by a pull of name@digest.
+	// A digest is best: the ID of a puller.Image, or name@digest. It also keeps an image that
+	// the store does not list, because its tags have moved to other images, and the content
+	// that this image shares with images that are removed. A tag keeps only the image that it
+	// leads to now. The digest of a config, which is an ID in CRI, keeps only listed images.
 	InUse func(ctx context.Context) iter.Seq2[string, error]
 	// Pinned reports whether an image must stay, in addition to the images that the store
 	// pins. It may be called concurrently. Nil: only the store pins images.

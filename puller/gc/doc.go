@@ -18,13 +18,14 @@
 // used. The percentage is rounded up, as in the kubelet: with a High of 85, a round frees
 // space if more than 84 percent are used. An image is never removed
 //
-//   - if it is in use, as Config.InUse says: by a container or as an image volume;
+//   - if it is in use, as Config.InUse says: by a container or as an image volume. If its
+//     digest is in use, it stays also after its tags have moved to other images;
 //   - if it is pinned, by the store or by Config.Pinned;
 //   - if it came into the store or was used less than Config.MinAge ago;
 //   - if it has a name that no pull writes, because another program needs it.
 //
-// [Collector.Explain] says for each image which of this applies, or which place it has in
-// the order of removal.
+// [Collector.Explain] says for each image that the store lists which of this applies, or
+// which place it has in the order of removal.
 //
 // A file keeps the last use of each image; see Config.StateDir. It is written at most once a
 // minute, and also after a round that has removed images and by [Collector.Close]. A use is

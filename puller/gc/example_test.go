@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/puller"
 	"github.com/pullkit/pullkit/puller/gc"
 	"github.com/pullkit/pullkit/puller/layout"
@@ -20,7 +21,7 @@ type runtime struct{ images []gc.Image }
 
 func (r *runtime) List(context.Context) ([]gc.Image, error) { return r.images, nil }
 
-func (r *runtime) Remove(_ context.Context, image gc.Image) (int64, error) {
+func (r *runtime) Remove(_ context.Context, image gc.Image, _ []digest.Digest) (int64, error) {
 	for i := range r.images {
 		if r.images[i].ID == image.ID {
 			r.images = append(r.images[:i:i], r.images[i+1:]...)

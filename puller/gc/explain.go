@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/reference"
 )
 
@@ -65,14 +68,15 @@ type Explanation struct {
 	// are used. It is not known in advance how many images must be removed for that, because
 	// images share content.
 	ToFree int64 `json:"toFree,omitempty"`
-	// Images are all images: first those that may be removed, in the order of removal,
-	// and then those that are kept.
+	// Images are all images that the store lists: first those that may be removed, in the
+	// order of removal, and then those that are kept. An image in use that has lost its names
+	// is kept and not listed.
 	Images []Verdict `json:"images"`
 }
 
-// Explain returns what the next round would do with each image, and why. It changes
-// nothing, and does not wait for a round that runs. An image that no round has seen counts
-// as first seen now.
+// Explain returns what the next round would do with each image that the store lists, and
+// why. It changes nothing, and does not wait for a round that runs. An image that no round
+// has seen counts as first seen now.
 func (c *Collector) Explain(ctx context.Context) (Explanation, error) {
 	e, err := c.explain(ctx)
 	if err != nil {
@@ -265,6 +269,19 @@ func (c *Collector) look(ctx context.Context) ([]Image, usedImages, error) {
 func (u usedImages) has(image Image) bool {
 	return u[image.ID] && image.ID != "" || slices.ContainsFunc(image.Parts, u.hasName) ||
 		slices.ContainsFunc(image.Names, u.hasName) || slices.ContainsFunc(image.aliases, u.hasName)
+}
+
+// digests returns all digests of u, of which those of manifests and indexes lead to content
+// that is in use, also if no name in the store leads to it.
+func (u usedImages) digests() []digest.Digest {
+	found := make(map[digest.Digest]bool)
+	for name := range u {
+		d := digest.Digest(name[strings.LastIndexByte(name, '@')+1:])
+		if verify.Digest(d) == nil {
+			found[d] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 func (u usedImages) hasName(name string) bool { return u[name] && name != "" }

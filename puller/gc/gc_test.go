@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -47,7 +48,7 @@ func (n *node) List(context.Context) ([]Image, error) {
 	return slices.Clone(n.images), n.listErr
 }
 
-func (n *node) Remove(_ context.Context, image Image) (int64, error) {
+func (n *node) Remove(_ context.Context, image Image, _ []digest.Digest) (int64, error) {
 	if n.onDrop != nil {
 		n.onDrop(image.ID)
 	}

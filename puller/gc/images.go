@@ -30,7 +30,11 @@ type Images interface {
 	// and not counted. If a pull or another program has changed the image since it was
 	// listed, the image is kept, and the error wraps content.ErrChanged. If the image is gone
 	// already, Remove succeeds.
-	Remove(ctx context.Context, image Image) (freed int64, err error)
+	//
+	// keep are the digests that Config.InUse has yielded. All content to which these manifests
+	// and indexes lead is kept, also if List does not return the image that needs it. A store
+	// that lists all its images, those without a name too, need not read keep.
+	Remove(ctx context.Context, image Image, keep []digest.Digest) (freed int64, err error)
 }
 
 // A Directory is an Images whose content is in a directory. It is optional. The defaults
@@ -75,8 +79,8 @@ func (i Image) ids() []string { return append([]string{i.ID}, i.Parts...) }
 //
 // If the store has a method Dir, as a layout.Layout has, the result is a [Directory] with
 // that directory. If the store has the method Prune of a layout.Layout, a round that frees
-// space first removes content that no image leads to and that no pull has used for an
-// hour. If the store has the method
+// space first removes content that neither a name nor a digest in use leads to, and that no
+// pull has used for an hour. If the store has the method
 //
 //	Pinned(ctx context.Context, entries ...content.Entry) (bool, error)
 //
@@ -97,15 +101,16 @@ func (s *storeImages) Dir() string {
 	return ""
 }
 
-// prune removes content that no name leads to and that no pull has used for an hour.
-func (s *storeImages) prune(ctx context.Context) (int64, error) {
+// prune removes content that neither a name nor one of keep leads to, and that no pull has
+// used for an hour.
+func (s *storeImages) prune(ctx context.Context, keep []digest.Digest) (int64, error) {
 	p, ok := s.store.(interface {
 		Prune(context.Context, layout.PruneConfig) (content.Removal, error)
 	})
 	if !ok {
 		return 0, nil
 	}
-	removed, err := p.Prune(ctx, layout.PruneConfig{})
+	removed, err := p.Prune(ctx, layout.PruneConfig{Keep: keep})
 	return removed.Bytes, err
 }
 
@@ -158,8 +163,8 @@ func (s *storeImages) List(ctx context.Context) ([]Image, error) {
 }
 
 // Remove implements Images.
-func (s *storeImages) Remove(ctx context.Context, image Image) (int64, error) {
-	removed, err := s.store.RemoveImage(ctx, image.entries...)
+func (s *storeImages) Remove(ctx context.Context, image Image, keep []digest.Digest) (int64, error) {
+	removed, err := s.store.RemoveImage(ctx, image.entries, keep)
 	return removed.Bytes, err
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/internal/realtest"
 	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller"
@@ -177,9 +178,9 @@ type saying struct{ gc.Images }
 
 func (s saying) Dir() string { return s.Images.(gc.Directory).Dir() }
 
-func (s saying) Remove(ctx context.Context, image gc.Image) (int64, error) {
+func (s saying) Remove(ctx context.Context, image gc.Image, keep []digest.Digest) (int64, error) {
 	fmt.Println(image.Names[0])
-	return s.Images.Remove(ctx, image)
+	return s.Images.Remove(ctx, image, keep)
 }
 
 // A process is killed in the middle of a round. Every image that still has a name is

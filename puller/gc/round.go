@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/redact"
 	"github.com/pullkit/pullkit/puller/content"
@@ -28,7 +29,8 @@ type Report struct {
 	// Freed is how many bytes became free, as the store counts them: the sum of Pruned and of
 	// the Freed of all Removed.
 	Freed int64 `json:"freed,omitempty"`
-	// Pruned is how many bytes of content were removed to which no image led.
+	// Pruned is how many bytes of content were removed to which neither a name nor a digest in
+	// use led.
 	Pruned int64 `json:"pruned,omitempty"`
 }
 
@@ -52,11 +54,11 @@ var ErrNotEnough = errors.New("the removal of unused images did not free enough 
 // for the longest time. It never removes an image that is in use, pinned, foreign or
 // young; see [Reason]. Call Round every few minutes. The kubelet collects every 5 minutes.
 //
-// If images cannot be listed, if Config.InUse yields an error, or if the state file cannot
-// be read, Round removes nothing and returns the error. If an image cannot be removed,
-// Round goes on with the next image, and returns all errors joined. The error wraps
-// ErrNotEnough if too little space became free. The Report is valid also if Round returns
-// an error.
+// If images cannot be listed, if Config.InUse yields an error, if the manifest of a digest in
+// use is damaged, or if the state file cannot be read, Round removes nothing and returns the
+// error. If an image cannot be removed, Round goes on with the next image, and returns all
+// errors joined. The error wraps ErrNotEnough if too little space became free. The Report is
+// valid also if Round returns an error.
 //
 // If a round runs in this or another process, Round waits for its end, or until ctx ends.
 // If ctx ends during the round, Round stops before it removes the next image.
@@ -83,6 +85,7 @@ type round struct {
 	report Report
 
 	looked bool              // the images were listed, and it is known which of them are in use
+	keep   []digest.Digest   // the digests of what is in use
 	gone   bool              // images were removed, or were found to be gone
 	swept  bool              // the kubelet would sweep now
 	saved  map[string]record // what the state file has
@@ -172,6 +175,7 @@ func (r *round) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.keep = used.digests()
 	r.detect(images, used)
 	queue, _ := r.rank(images, used, r.known, r.began)
 	if r.all {
@@ -309,11 +313,11 @@ func (c *Collector) toFree(ctx context.Context) (usage Usage, toFree int64, over
 func (r *round) freeSpace(ctx context.Context, toFree int64, queue []candidate) (freed int64, err error) {
 	var failed []error
 	if p, ok := r.config.Images.(interface {
-		prune(context.Context) (int64, error)
+		prune(context.Context, []digest.Digest) (int64, error)
 	}); ok && !r.config.AsKubelet {
-		pruned, err := p.prune(ctx)
+		pruned, err := p.prune(ctx, r.keep)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("content that no image leads to: %w", err))
+			failed = append(failed, fmt.Errorf("content that no image needs: %w", err))
 		}
 		r.report.Pruned, r.report.Freed, freed = pruned, r.report.Freed+pruned, pruned
 	}
@@ -364,7 +368,7 @@ func (r *round) enough(ctx context.Context) bool {
 // remove removes an image and returns how many bytes count as free. An image that has
 // changed since it was listed is kept, because a pull or another program needs it.
 func (r *round) remove(ctx context.Context, image candidate, reason Reason) (int64, error) {
-	freed, err := r.config.Images.Remove(ctx, image.Image)
+	freed, err := r.config.Images.Remove(ctx, image.Image, r.keep)
 	if errors.Is(err, content.ErrChanged) {
 		r.mu.Lock()
 		defer r.mu.Unlock()

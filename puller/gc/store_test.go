@@ -259,8 +259,8 @@ func TestTheStorePinsImages(t *testing.T) {
 	assert.Contains(t, report.Removed[0].Image.Names[0], "/app")
 }
 
-// A round first removes content that no image leads to, such as the rest of a removal that
-// was killed.
+// A round first removes content that no image needs, such as the rest of a removal that was
+// killed.
 func TestARoundRemovesContentWithoutAName(t *testing.T) {
 	now := newClock()
 	dir := t.TempDir()

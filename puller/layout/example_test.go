@@ -163,9 +163,9 @@ func ExampleLayout_RemoveImage() {
 	defer store.Close()
 
 	list, _ := store.List(context.Background())
-	removed, err := store.RemoveImage(context.Background(), list[0])
+	removed, err := store.RemoveImage(context.Background(), list[:1], nil)
 	fmt.Printf("%d blobs, %d bytes, %v\n", removed.Blobs, removed.Bytes, err)
-	_, err = store.RemoveImage(context.Background(), list[0])
+	_, err = store.RemoveImage(context.Background(), list[:1], nil)
 	fmt.Println(errors.Is(err, content.ErrChanged))
 	// Output:
 	// 2 blobs, 362 bytes, <nil>
@@ -189,10 +189,18 @@ func ExamplePruneConfig() {
 	defer store.Close()
 
 	put(store, "text/plain", "of an image that never came to be")
-	nobodyPulls := layout.PruneConfig{MinAge: -1}
+	busybox := reference.MustParse("busybox:1.36")
+	running, _ := store.Lookup(context.Background(), busybox)
+	store.Remove(context.Background(), busybox, running.Digest) // the name is gone, and the image still runs
+	nobodyPulls := layout.PruneConfig{MinAge: -1, Keep: []digest.Digest{running.Digest}}
 	freed, err := store.Prune(context.Background(), nobodyPulls)
 	fmt.Println(freed.Blobs, err)
-	// Output: 1 <nil>
+	nobodyPulls.Keep = nil // it has ended
+	freed, err = store.Prune(context.Background(), nobodyPulls)
+	fmt.Println(freed.Blobs, err)
+	// Output:
+	// 1 <nil>
+	// 2 <nil>
 }
 
 func ExampleLayout_Verify() {

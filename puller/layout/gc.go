@@ -21,7 +21,8 @@ import (
 )
 
 // Remove removes ref from index.json, durably, and then removes the blobs that no other
-// image in index.json uses. The error wraps fs.ErrNotExist if ref is not tagged. A digest
+// image in index.json and none of keep uses; see PruneConfig.Keep. Remove does not know
+// which images are in use. The error wraps fs.ErrNotExist if ref is not tagged. A digest
 // that Lookup finds only under another name of its repository is not tagged.
 //
 // Remove keeps an image that another tool made of this image under another name or under
@@ -33,10 +34,13 @@ import (
 // Tag of that pull then fails with fs.ErrNotExist, and the next pull fetches what is
 // missing.
 //
-// If Remove cannot read a manifest in the layout, it does not know which blobs that
-// manifest uses. It then removes the name, keeps the blobs and returns an error. Verify
-// reports the manifest.
-func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (content.Removal, error) {
+// If Remove cannot read a manifest that index.json or keep leads to, it does not know which
+// blobs that manifest uses. It then removes the name, keeps the blobs and returns an error.
+// Verify reports the manifest.
+func (l *Layout) Remove(ctx context.Context, ref reference.Reference, keep ...digest.Digest) (content.Removal, error) {
+	if err := l.checkKeep(keep); err != nil {
+		return content.Removal{}, err
+	}
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
 		return content.Removal{}, err
@@ -54,12 +58,12 @@ func (l *Layout) Remove(ctx context.Context, ref reference.Reference) (content.R
 	if err := l.replaceIndex(next); err != nil {
 		return content.Removal{}, l.fail(err, "remove %q", ref)
 	}
-	used, err := l.used(ctx, next, next.Entries)
+	used, err := l.used(ctx, next, next.Entries, keep)
 	if err != nil {
 		return content.Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
 	gone := slices.DeleteFunc(slices.Clone(ix.Entries), func(e ocilayout.Entry) bool { return e.Ref != ref.String() })
-	candidates, err := l.used(ctx, ix, gone)
+	candidates, err := l.used(ctx, ix, gone, nil)
 	if err != nil {
 		return content.Removal{}, l.failOrCtx(ctx, err, "remove the blobs of %q", ref)
 	}
@@ -78,23 +82,28 @@ func (l *Layout) removeBlobs(candidates, used map[digest.Digest]bool) content.Re
 }
 
 // RemoveImage removes all entries of one image from index.json, durably and in one step,
-// and then the blobs that no other image in index.json uses. entries are all entries that
-// List returned with the image's Manifest, also those without a whole name. If one of them
-// is not there any more, or another entry has the Manifest now, the error wraps
-// content.ErrChanged, and nothing is removed. So a pull that has tagged the image under
-// another name meanwhile, or another image under this name, keeps what it tagged.
+// and then the blobs that no other image in index.json and none of keep uses; see
+// PruneConfig.Keep. entries are all entries that List returned with the image's Manifest,
+// also those without a whole name. If one of them is not there any more, or another entry has
+// the Manifest now, the error wraps content.ErrChanged, and nothing is removed. So a pull that
+// has tagged the image under another name meanwhile, or another image under this name, keeps
+// what it tagged.
 //
 // As after Remove, Lookup then answers with the entry that another tool wrote in another
 // spelling of a removed name, if there is one with another image.
 //
 // A pull that runs at the same time may have found a blob that RemoveImage then removes; see
-// Remove. If RemoveImage cannot read a manifest of another image, it does not know which
-// blobs that image uses, and removes nothing. If the image's own manifest is damaged,
-// RemoveImage removes its names, and leaves to Prune the blobs that it does not know of. If
-// the disk is so full that index.json cannot be written, RemoveImage removes the blobs first.
-func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (content.Removal, error) {
+// Remove. If RemoveImage cannot read a manifest of another image or of keep, it does not know
+// which blobs that image uses, and removes nothing. If the image's own manifest is damaged and
+// not in keep, RemoveImage removes its names, and leaves to Prune the blobs that it does not
+// know of. If the disk is so full that index.json cannot be written, RemoveImage removes the
+// blobs first.
+func (l *Layout) RemoveImage(ctx context.Context, entries []content.Entry, keep []digest.Digest) (content.Removal, error) {
 	if len(entries) == 0 {
 		return content.Removal{}, &content.Error{Reason: content.ErrBadReference, Err: fmt.Errorf("layout %q: remove an image: no entries were given", l.dir)}
+	}
+	if err := l.checkKeep(keep); err != nil {
+		return content.Removal{}, err
 	}
 	image := entries[0].Manifest.Digest
 	end, err := l.beginRemoval(ctx)
@@ -112,7 +121,7 @@ func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (con
 	}
 	next := ix.clone()
 	next.removeAt(at)
-	used, err := l.used(ctx, next, next.Entries)
+	used, err := l.used(ctx, next, next.Entries, keep)
 	if err != nil {
 		return content.Removal{}, l.failOrCtx(ctx, err, "remove image %s", image)
 	}
@@ -120,7 +129,7 @@ func (l *Layout) RemoveImage(ctx context.Context, entries ...content.Entry) (con
 	for _, i := range at {
 		gone = append(gone, ix.Entries[i])
 	}
-	candidates, err := l.used(ctx, ix, gone)
+	candidates, err := l.used(ctx, ix, gone, nil)
 	switch {
 	case ctx.Err() != nil:
 		return content.Removal{}, ctx.Err()
@@ -185,17 +194,28 @@ type PruneConfig struct {
 	// tagged, are young. Zero means an hour. A negative value removes everything that is
 	// not in use at this moment, which is right only when no pull runs.
 	MinAge time.Duration
+	// Keep are the digests of manifests and indexes that are kept with all content that they
+	// lead to, also if no name leads to them. Such are images that a program still runs after
+	// their tags have moved to other images. A digest that is not stored has no effect, and
+	// that of a config keeps only the config. If a digest is not valid, or if what is stored
+	// under it is damaged or cannot be read as a manifest or an index, nothing is removed, and
+	// the error says which digest it is.
+	Keep []digest.Digest
 }
 
-// Prune removes blobs that no image in index.json uses, and incomplete blobs. The time of
-// the last use of a blob is its time of access, which the layout sets. Where the file
-// system does not keep that time, the layout keeps a note in its directory .pullkit. If
-// the notes were removed, the last use of a blob may be unknown. Prune then makes a note
-// and keeps the blob until the note is old enough. A negative MinAge removes such a blob
-// at once.
+// Prune removes blobs that no image in index.json and none of cfg.Keep uses, and incomplete
+// blobs. If it cannot read one of their manifests, it removes nothing.
+//
+// The time of the last use of a blob is its time of access, which the layout sets. Where the
+// file system does not keep that time, the layout keeps a note in its directory .pullkit. If
+// the notes were removed, the last use of a blob may be unknown. Prune then makes a note and
+// keeps the blob until the note is old enough. A negative MinAge removes such a blob at once.
 func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (content.Removal, error) {
 	if cfg.MinAge == 0 {
 		cfg.MinAge = time.Hour
+	}
+	if err := l.checkKeep(cfg.Keep); err != nil {
+		return content.Removal{}, err
 	}
 	end, err := l.beginRemoval(ctx)
 	if err != nil {
@@ -206,7 +226,7 @@ func (l *Layout) Prune(ctx context.Context, cfg PruneConfig) (content.Removal, e
 	if err != nil {
 		return content.Removal{}, err
 	}
-	used, err := l.used(ctx, ix, ix.Entries)
+	used, err := l.used(ctx, ix, ix.Entries, cfg.Keep)
 	if err != nil {
 		return content.Removal{}, l.failOrCtx(ctx, err, "prune")
 	}
@@ -308,15 +328,26 @@ func (l *Layout) removeBlob(d digest.Digest, seen fs.FileInfo, removed *content.
 	}
 }
 
-// used returns the digests of all content that entries of ix lead to.
-func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.Entry) (map[digest.Digest]bool, error) {
-	used := make(map[digest.Digest]bool)
+// checkKeep returns an error if one of the digests of content to keep is not valid.
+func (l *Layout) checkKeep(keep []digest.Digest) error {
+	for _, d := range keep {
+		if err := verify.Digest(d); err != nil {
+			return &content.Error{Reason: content.ErrBadDigest, Err: fmt.Errorf("layout %q: content to keep: %w", l.dir, err)}
+		}
+	}
+	return nil
+}
+
+// used returns the digests of all content that entries of ix, and the manifests and indexes
+// of keep, lead to.
+func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.Entry, keep []digest.Digest) (map[digest.Digest]bool, error) {
+	m := marking{l, make(map[digest.Digest]bool), make(map[digest.Digest]bool)}
 	for _, e := range entries {
 		shown, claimed, err := e.Decode()
 		if err != nil {
 			return nil, err
 		}
-		if err := l.mark(ctx, shown, used); err != nil {
+		if err := m.mark(ctx, shown); err != nil {
 			return nil, err
 		}
 		copied, err := l.isCopied(ctx, ix, shown, claimed)
@@ -326,11 +357,17 @@ func (l *Layout) used(ctx context.Context, ix *indexFile, entries []ocilayout.En
 		if copied {
 			continue
 		}
-		if err := l.mark(ctx, claimed, used); err != nil {
+		if err := m.mark(ctx, claimed); err != nil {
 			return nil, err
 		}
 	}
-	return used, nil
+	for _, d := range keep {
+		// An index is read as a manifest is.
+		if err := m.mark(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d}); err != nil {
+			return nil, err
+		}
+	}
+	return m.used, nil
 }
 
 // isCopied reports whether another tool copied the AnnotationResolved of an entry from
@@ -347,30 +384,62 @@ func (l *Layout) isCopied(ctx context.Context, ix *indexFile, shown, claimed oci
 	return l.has(ctx, claimed)
 }
 
-// mark adds desc, and all content that it leads to, to used.
-func (l *Layout) mark(ctx context.Context, desc ocispec.Descriptor, used map[digest.Digest]bool) error {
+// A marking collects the digests of content that is used.
+type marking struct {
+	l    *Layout
+	used map[digest.Digest]bool
+	// read has the manifests and indexes of used that were read. One that another image
+	// lists as a layer is used and not read.
+	read map[digest.Digest]bool
+}
+
+// mark adds desc, and all content that it leads to, to used. It does not read desc's size.
+func (m marking) mark(ctx context.Context, desc ocispec.Descriptor) error {
 	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
 		desc := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if used[desc.Digest] || ocilayout.CheckDescriptor(desc) != nil {
+		if m.read[desc.Digest] || ocilayout.CheckDescriptor(desc) != nil {
 			continue // done already, or not the name of a blob
 		}
-		used[desc.Digest] = true
-		doc, err := l.document(ctx, desc)
+		m.used[desc.Digest] = true
+		if !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType) {
+			continue
+		}
+		m.read[desc.Digest] = true
+		doc, err := m.l.sound(ctx, desc.Digest)
 		switch {
 		case err == nil:
 			todo = append(append(todo, doc.Manifests...), doc.Parts()...)
-		case errors.Is(err, ocilayout.ErrNoDocument) && !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType):
 		case errors.Is(err, fs.ErrNotExist):
-			if _, err := l.fs.Lstat(ocilayout.BlobName(desc.Digest)); err == nil {
-				return fmt.Errorf("manifest %s is damaged, so the blobs that it uses are not known: run Repair, then pull its image again", desc.Digest)
-			}
 			// it is a manifest of another platform, which is not stored
 		default:
 			return fmt.Errorf("manifest %s cannot be read, so the blobs that it uses are not known: %w", desc.Digest, err)
 		}
 	}
 	return nil
+}
+
+// sound returns the stored manifest or index with a digest, which it verifies: after a changed
+// bit, a manifest would lead to other blobs than its image needs. The size does not matter,
+// because an image of another publisher can list a manifest with a wrong size. The error wraps
+// fs.ErrNotExist if no blob has the digest.
+func (l *Layout) sound(ctx context.Context, d digest.Digest) (*ocilayout.Document, error) {
+	fi, err := l.fs.Lstat(ocilayout.BlobName(d))
+	if err != nil {
+		return nil, err
+	}
+	data, err := ocilayout.ReadVerified(ctx, documents{l.blobs}, ocispec.Descriptor{Digest: d, Size: fi.Size()})
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, content.ErrDigestMismatch) {
+		return nil, errors.New("it is damaged: run Repair, then pull its image again")
+	}
+	if err != nil {
+		return nil, err
+	}
+	doc, err := ocilayout.ParseDocument(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ocilayout.ErrNoDocument, err)
+	}
+	return doc, nil
 }
 
 // eachBlob calls yield for every file in the directories of blobs whose name is a digest.

@@ -93,12 +93,12 @@ func TestRemoveImageRemovesTheListedImageOnly(t *testing.T) {
 		"a name of another image": {both[0], both[1], must(l.List(t.Context()))[1]},
 		"one twice":               {both[0], both[0]},
 	} {
-		removed, err := l.RemoveImage(t.Context(), entries...)
+		removed, err := l.RemoveImage(t.Context(), entries, nil)
 		assert.ErrorIs(t, err, content.ErrChanged, what)
 		assert.Zero(t, removed, what)
 	}
 	pull(&moved) // one.ref is a name of the other image now
-	_, err := l.RemoveImage(t.Context(), both...)
+	_, err := l.RemoveImage(t.Context(), both, nil)
 	assert.ErrorIs(t, err, content.ErrChanged)
 	requirePulled(t, l, &moved, "moved")
 	requirePulled(t, l, &same, "same")
@@ -107,14 +107,14 @@ func TestRemoveImageRemovesTheListedImageOnly(t *testing.T) {
 	for _, desc := range one.all {
 		size += desc.Size
 	}
-	removed, err := l.RemoveImage(t.Context(), listed()...)
+	removed, err := l.RemoveImage(t.Context(), listed(), nil)
 	require.NoError(t, err)
 	assert.Equal(t, content.Removal{Blobs: len(one.all), Bytes: size}, removed)
 	assert.Len(t, must(l.List(t.Context())), 1)
 	requirePulled(t, l, two, "two")
-	_, err = l.RemoveImage(t.Context())
+	_, err = l.RemoveImage(t.Context(), nil, nil)
 	assert.Equal(t, content.ErrBadReference, content.ReasonOf(err))
-	_, err = l.RemoveImage(t.Context(), content.Entry{})
+	_, err = l.RemoveImage(t.Context(), []content.Entry{{}}, nil)
 	assert.Equal(t, content.ErrBadDigest, content.ReasonOf(err))
 }
 
@@ -129,13 +129,13 @@ func TestRemoveImageWithADamagedManifest(t *testing.T) {
 	flip(t, l, two.manifest)
 	entries := must(l.List(t.Context()))
 	require.Len(t, entries, 2)
-	removed, err := l.RemoveImage(t.Context(), entries[0])
+	removed, err := l.RemoveImage(t.Context(), entries[:1], nil)
 	require.Equal(t, content.ErrStore, content.ReasonOf(err), "%v", err)
 	assert.Contains(t, err.Error(), "run Repair")
 	assert.Zero(t, removed)
 	_, err = l.Lookup(t.Context(), one.ref)
 	require.NoError(t, err, "the name is kept")
-	removed, err = l.RemoveImage(t.Context(), entries[1])
+	removed, err = l.RemoveImage(t.Context(), entries[1:], nil)
 	require.NoError(t, err)
 	assert.Positive(t, removed.Blobs)
 	_, err = l.Lookup(t.Context(), two.ref)
@@ -164,7 +164,7 @@ func TestARemovedHardLinkFreesNothing(t *testing.T) {
 		}
 	}
 	require.NotZero(t, linked)
-	removed, err := l.RemoveImage(t.Context(), must(l.List(t.Context()))...)
+	removed, err := l.RemoveImage(t.Context(), must(l.List(t.Context())), nil)
 	require.NoError(t, err)
 	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" {
 		linked = 0
