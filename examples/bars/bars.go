@@ -22,7 +22,7 @@ type bars struct {
 
 type bar struct {
 	*mpb.Bar
-	call uint64 // the Puller's call that has reported the blob last
+	call uint64 // the last call of the Puller that has reported the blob
 }
 
 func newBars(progress *mpb.Progress) *bars {
@@ -61,7 +61,7 @@ func (b *bars) blob(call uint64, p puller.Progress) {
 	it.SetCurrent(done)
 }
 
-// wide is the least number of columns at which a bar has room for its counters.
+// wide is the smallest number of columns at which a bar has room for its counters.
 const wide = 60
 
 func (b *bars) add(desc ocispec.Descriptor) *mpb.Bar {

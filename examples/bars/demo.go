@@ -42,7 +42,7 @@ func demo(ctx context.Context, rate int, out io.Writer, options ...mpb.Container
 	return pull(ctx, dir, source, []string{reg.Host() + "/team/app:v1", reg.Host() + "/team/db:v2"}, out, options...)
 }
 
-// A slowConn reads slowly.
+// A slowConn reads at most rate bytes a second. If rate is 0, it reads without a limit.
 type slowConn struct {
 	net.Conn
 	rate int

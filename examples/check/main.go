@@ -139,6 +139,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return code
 }
 
+// words are the exit statuses of images in words.
 var words = map[int]string{denied: "denied", absent: "absent", unreachable: "unreachable"}
 
 // status returns the exit status for one image.

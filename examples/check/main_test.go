@@ -100,7 +100,7 @@ func TestExitStatusForEachAnswer(t *testing.T) {
 		{"exists and absent", []string{"-config", good, image, nope}, 4, "check: absent: "},
 		{"unreachable, absent and exists", []string{"-config", good, down, nope, image}, 5, "check: absent: "},
 		{"wrong usage", nil, 2, "no image named"},
-		{"no name", []string{"UPPER"}, 2, "upper case"},
+		{"not a name", []string{"UPPER"}, 2, "upper case"},
 		{"no such config", []string{"-config", "missing.json", image}, 1, "missing.json"},
 		{"no secret", []string{"-secret", podFile, image}, 1, "pod.yaml: it has no Secret"},
 		{"no such secret", []string{"-secret", "missing.yaml", image}, 1, "missing.yaml"},

@@ -35,8 +35,8 @@ type options struct {
 	parallel  int
 }
 
-// maxListLine is the most bytes of a line of the -f file. It is much longer than any image
-// name.
+// maxListLine is the longest line of the -f file that is read, in bytes. It is much longer
+// than any image name.
 const maxListLine = 4096
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
@@ -77,7 +77,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		}
 		return o, fmt.Errorf("%w; run with -h for the flags", err)
 	}
-	if o.namespace == "" { // as for containerd.New
+	if o.namespace == "" { // containerd.New takes "" for this namespace too
 		o.namespace = containerd.KubernetesNamespace
 	}
 	o.images = flags.Args()
@@ -92,7 +92,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	case len(o.images) == 0:
 		return o, errors.New("no image is named; give one or more, or -h for the flags")
 	case slices.ContainsFunc(flags.Args(), func(image string) bool { return strings.HasPrefix(image, "-") }):
-		return o, errors.New("a flag is behind an image; give all flags before the first image")
+		return o, errors.New("a flag comes after an image; give all flags before the first image")
 	case o.address == "":
 		return o, errors.New("-address is empty; give the path of containerd's socket")
 	case o.parallel < 1:

@@ -73,8 +73,8 @@ func onEach(t *testing.T, test func(t *testing.T, d *realtest.Containerd)) {
 type site struct {
 	*pullertest.Registry
 	host string
-	// stop, if it is set, is called when so many bytes of a blob were sent. If it returns
-	// false, the blob goes no further.
+	// stop, if it is set, is called when stopAt bytes of a blob were sent. If it returns
+	// false, the rest of the blob is not sent.
 	stopAt int64
 	stop   atomic.Pointer[func() (goOn bool)]
 }
@@ -207,8 +207,8 @@ func (n node) usable(image string) {
 	assert.Len(t, files, 2, "one file of each layer")
 }
 
-// The kubelet, crictl and ctr find the image, and can use it, after the lease and a garbage
-// collection.
+// The kubelet, crictl and ctr find the image and can use it, also after the lease was deleted
+// and garbage was collected.
 func TestAPublicImageIsPulledIntoContainerd(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		s, n := startSite(t, pullertest.Config{}), newNode(t, d)
@@ -216,7 +216,7 @@ func TestAPublicImageIsPulledIntoContainerd(t *testing.T) {
 		code, out := call(t, "-address", d.Socket, image)
 		require.Equal(t, 0, code, out)
 		assert.NotContains(t, n.Ctr(t, "k8s.io", "images", "ls"), "io.cri-containerd.pinned=pinned")
-		code, out = call(t, "-address", d.Socket, "-pin", image) // which is there
+		code, out = call(t, "-address", d.Socket, "-pin", image) // the image is present
 		require.Equal(t, 0, code, out)
 		assert.Contains(t, out, "every Pod of this node may use them without a secret")
 		n.usable(image)
@@ -264,7 +264,7 @@ func TestAPrivateImageNeedsAFlag(t *testing.T) {
 			assert.Zero(t, s.Counts().BlobGet)
 			assert.NotContains(t, n.Ctr(t, "k8s.io", "images", "ls", "-q"), s.host)
 
-			// An empty name of a namespace means the kubelet's.
+			// An empty namespace means that of the kubelet.
 			code, out = call(t, append([]string{"-namespace", ""}, flags...)...)
 			assert.Equal(t, 1, code, out)
 			assert.Contains(t, out, "every Pod of this node may use them")
@@ -284,7 +284,7 @@ func TestAPrivateImageNeedsAFlag(t *testing.T) {
 			require.Equal(t, 0, code, out)
 			assert.Contains(t, out, `secret "team/s0"`)
 
-			// Nothing is put there if the image is present.
+			// A present image needs no flag, because the program does not put it there.
 			code, out = call(t, flags...)
 			require.Equal(t, 0, code, out)
 		}
@@ -292,7 +292,7 @@ func TestAPrivateImageNeedsAFlag(t *testing.T) {
 }
 
 // The program is killed in the middle of a layer. The next run goes on there.
-func TestKilledInTheMiddleOfABlob(t *testing.T) {
+func TestAKilledPullIsContinuedWithinTheLayer(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		s, n := startSite(t, pullertest.Config{}), newNode(t, d)
 		const layer = 40 << 20
@@ -305,7 +305,7 @@ func TestKilledInTheMiddleOfABlob(t *testing.T) {
 		s.stop.Store(&stop)
 		require.NoError(t, cmd.Start())
 		<-reached
-		// What was sent is on its way to containerd.
+		// Wait until containerd has the bytes that were sent.
 		require.Eventually(t, func() bool {
 			return strings.Contains(n.Ctr(t, "k8s.io", "content", "active"), "layer-sha256:") && arrived(n) >= 29<<20
 		}, 30*time.Second, 10*time.Millisecond)
@@ -336,8 +336,8 @@ func arrived(n node) (total int64) {
 	return total
 }
 
-// Two processes pull one image at the same time, and fetch it once.
-func TestTwoProcessesAtOnce(t *testing.T) {
+// Two processes pull one image at the same time, and together they fetch each blob once.
+func TestTwoProcessesFetchAnImageOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		s, n := startSite(t, pullertest.Config{}), newNode(t, d)
 		image := s.put(t, "team/app:v1", 20<<20, 1000)
@@ -357,13 +357,14 @@ func TestTwoProcessesAtOnce(t *testing.T) {
 	})
 }
 
-// The kubelet pulls the image at the same time. Each blob is fetched once, by one of the two.
-func TestTheKubeletPullsAtTheSameTime(t *testing.T) {
+// The kubelet and the program pull an image at the same time. Each blob is fetched once, by
+// one of them.
+func TestTheKubeletAndTheProgramFetchAnImageOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, d *realtest.Containerd) {
 		s, n := startSite(t, pullertest.Config{}), newNode(t, d)
 		image := s.put(t, "team/app:v1", 20<<20, 5<<20)
 		s.stopAt = 1 << 20
-		both := func() bool { // both have read the manifest, and want the layers
+		both := func() bool { // waits until both have read the manifest, and need the layers
 			assert.Eventually(t, func() bool { return s.Counts().ManifestGet >= 2 }, time.Minute, 10*time.Millisecond)
 			return true
 		}
@@ -380,7 +381,7 @@ func TestTheKubeletPullsAtTheSameTime(t *testing.T) {
 	})
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestWrongUsageIsExplained(t *testing.T) {
 	for want, args := range map[string][]string{
 		"no image is named":                          {"-pin"},
 		"-parallel 0: give 1 or more":                {"-parallel", "0", "a"},
@@ -411,7 +412,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-func TestLinesOfBlobs(t *testing.T) {
+func TestABlobThatIsBeingFetchedHasNoLine(t *testing.T) {
 	blob := ocispec.Descriptor{Digest: "sha256:abc", Size: 5}
 	assert.Empty(t, blobLine(puller.Progress{}))
 	assert.Empty(t, blobLine(puller.Progress{Blob: blob, State: puller.BlobFetching}))

@@ -21,8 +21,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// pull pulls each image of o, or explains it with -explain. It reports whether all images are
-// complete in containerd.
+// pull pulls each image of o, or explains the pull if -explain is set. ok reports whether all
+// images are complete in containerd.
 func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, err error) {
 	out := &report{stdout: stdout, stderr: stderr, json: o.json}
 	node, err := nodeKeyring(o.config, out)
@@ -33,7 +33,8 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 	if err != nil {
 		return false, err
 	}
-	// A path may have characters that mean something in the URL of a target, so the dialer has it.
+	// The dialer has the path of the socket. In a target of gRPC, which is a URL, some
+	// characters of a path would mean something else.
 	conn, err := grpc.NewClient("passthrough:///localhost", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", o.address)
@@ -61,7 +62,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 	ofKubelet := o.namespace == containerd.KubernetesNamespace
 	if ofKubelet && !o.private {
 		settings.Admission = containerd.OnlyPublic(nil)
-		settings.TrustPresent = true // nothing is put there if the image is there
+		settings.TrustPresent = true // the program does not put a present image there
 	}
 	p, err := puller.New(settings)
 	if err != nil {
@@ -71,7 +72,7 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 		return explain(ctx, p, requests(o, secrets), out), nil
 	}
 	if ofKubelet {
-		out.warn("note: the kubelet takes images that are put into containerd for preloaded ones, so every Pod of this node may use them without a secret")
+		out.warn("note: the kubelet treats images that this program puts into containerd as preloaded, so every Pod of this node may use them without a secret")
 	}
 	pullAll := p.PullAll
 	if o.wait {
@@ -93,7 +94,8 @@ func pull(ctx context.Context, o options, stdout, stderr io.Writer) (ok bool, er
 	return ok, nil
 }
 
-// pin pins an image that was in containerd before, and so was not tagged by the pull.
+// pin pins an image that was in containerd before the pull. A pull does not tag such an image,
+// so it does not pin it.
 func pin(ctx context.Context, store *containerd.Store, ref reference.Reference) error {
 	name := ref
 	if name.Digest() != "" {
@@ -132,8 +134,9 @@ func explain(ctx context.Context, p *puller.Puller, all []puller.Request, out *r
 	return ok
 }
 
-// nodeKeyring reads the named config.json, or else the first of the usual ones that exists,
-// with the credential helpers that it names. Without such a file the keyring is empty.
+// nodeKeyring returns the keyring of the node: the credentials in the config.json called
+// name, and those of the credential helpers that the file names. If name is "", it reads the
+// first of the usual files that exists. If none exists, the keyring is empty.
 func nodeKeyring(name string, out *report) (credentials.Keyring, error) {
 	config, err := readConfig(name)
 	if err != nil {
@@ -177,8 +180,8 @@ func readSecrets(names []string, out *report) (credentials.Keyring, error) {
 	return credentials.FromSecrets(all, credentials.Rules{}), nil
 }
 
-// maxManifest is the most bytes that ParseSecrets accepts. One more byte is read, so that
-// ParseSecrets refuses a longer file.
+// maxManifest is the longest manifest that ParseSecrets accepts, in bytes. readManifest reads
+// one more byte, so that ParseSecrets refuses a longer file.
 const maxManifest = 8 << 20
 
 func readManifest(name string) ([]byte, error) {

@@ -116,7 +116,7 @@ func (r *report) decision(d puller.Decision) {
 }
 
 func (r *report) encode(v any) {
-	// An error here means that the reader of the pipe has ended.
+	// An error here means that the program which reads the output has ended.
 	_ = json.NewEncoder(r.stdout).Encode(v)
 }
 

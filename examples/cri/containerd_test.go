@@ -83,9 +83,9 @@ func TestContainerdPullsByTheKubeletsRules(t *testing.T) {
 	assert.Equal(t, img, again)
 	assert.Equal(t, []puller.EventReason{puller.EventPulled}, reasons, "the secret is on record")
 	_, err = pull(image, "3", "")
-	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without the secret, must ask the registry")
+	assert.ErrorIs(t, err, puller.ErrImagePull, "another Pod, without the secret, has to ask the registry")
 	_, err = pull(image, "4", pullpolicy.Never)
-	assert.ErrorIs(t, err, puller.ErrImageNeverPull, "and under Never gets the same error as for an absent image")
+	assert.ErrorIs(t, err, puller.ErrImageNeverPull, "under Never the Pod gets the same error as for an absent image")
 
 	_, err = pull(reg.Host+"/team/hello:absent", "1", "", good)
 	assert.ErrorIs(t, err, puller.ErrImagePull)

@@ -80,8 +80,9 @@ func imageSpec(spec puller.Spec) *runtimeapi.ImageSpec {
 	return &runtimeapi.ImageSpec{Image: spec.Written, UserSpecifiedImage: spec.Written, RuntimeHandler: spec.RuntimeHandler}
 }
 
-// auth leaves ServerAddress empty, because containerd ignores a credential whose address
-// has no scheme, and this credential is for the image in any case.
+// auth returns a credential in the form of the CRI. ServerAddress stays empty, because
+// containerd ignores a credential whose address has no scheme. A credential without an
+// address is for the registry of the image.
 func auth(c credentials.Credential) *runtimeapi.AuthConfig {
 	if c.Anonymous() {
 		return nil
@@ -104,9 +105,8 @@ func (r *Runtime) image(spec puller.Spec, img *runtimeapi.Image) puller.Image {
 	}
 }
 
-// digestOf returns the digest that the name points to. If a runtime lists two digests,
-// of the index and of the manifest, it does not say which is which, and digestOf
-// returns "".
+// digestOf returns the digest that the name points to. A runtime may list two digests, of the
+// index and of the manifest, and does not say which is which. Then digestOf returns "".
 func digestOf(spec puller.Spec, repoDigests []string) digest.Digest {
 	if d := spec.Ref.Digest(); d != "" {
 		return d

@@ -7,7 +7,8 @@ import (
 	"github.com/pullkit/pullkit/puller"
 )
 
-// advice returns what a decision means for the user. It uses only the decision's fields.
+// advice returns what a decision means for the user, and what the user can do. It uses only
+// the decision's fields.
 func advice(d puller.Decision) string {
 	if d.Access != nil {
 		return accessAdvice(d)
@@ -30,7 +31,7 @@ func advice(d puller.Decision) string {
 	}
 	if tried(d) == 0 {
 		for _, c := range d.Candidates {
-			return fmt.Sprintf("No credential is for this image. It is not %s: %s.", c.From, c.Why)
+			return fmt.Sprintf("No credential matches this image. Not tried: %s (%s).", c.From, c.Why)
 		}
 		return "There is no credential."
 	}
@@ -42,7 +43,7 @@ func advice(d puller.Decision) string {
 	return "All credentials failed; see the attempts."
 }
 
-// accessAdvice is advice about an image that is present and has been looked up in records.
+// accessAdvice returns the advice for an image that was looked up in the records.
 func accessAdvice(d puller.Decision) string {
 	text := fmt.Sprintf("The Pod may use the image: %s.", d.StoreWhy)
 	if d.Store == puller.StoreNotYours {
@@ -51,16 +52,17 @@ func accessAdvice(d puller.Decision) string {
 		case d.Action == puller.ActionPull:
 			text += nextQuestion(d)
 		case d.Action == puller.ActionFail:
-			text += fmt.Sprintf(" The container gets %s, because the policy %s forbids the question to the registry.", d.Reason, d.Policy)
+			text += fmt.Sprintf(" The container gets %s, because under the policy %s the registry is not asked.", d.Reason, d.Policy)
 		}
 	}
 	if d.Access.ID == unknownID {
-		text += " No record names the image; if it is present, give its ID with -id, because another name may have a record."
+		text += " No record names the image; if it is present, give its ID with -id, because it may have a record under another name."
 	}
 	return text
 }
 
-// nextQuestion says how the kubelet asks the registry.
+// nextQuestion returns a sentence about the credentials with which the kubelet asks the
+// registry.
 func nextQuestion(d puller.Decision) string {
 	switch n := tried(d); n {
 	case 0:
@@ -82,9 +84,10 @@ func tried(d puller.Decision) (n int) {
 	return n
 }
 
+// sourceName returns the source of a credential in words.
 func sourceName(from string) string {
 	if from == "" {
-		return "the anonymous try"
+		return "an anonymous request"
 	}
 	return from
 }

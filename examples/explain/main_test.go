@@ -22,7 +22,7 @@ func TestEachSituationHasAdvice(t *testing.T) {
 	at := 0
 	for _, want := range []string{
 		"== The secret has an old password", "401 UNAUTHORIZED", `=> The registry does not accept secret "web/stale"`,
-		"== The secret's key", "one anonymous try", `=> No credential is for this image. It is not secret "web/no-port", key "127.0.0.1": the port is another one.`,
+		"== The secret's key", "one anonymous try", `=> No credential matches this image. Not tried: secret "web/no-port", key "127.0.0.1" (the port is another one).`,
 		"== imagePullPolicy is Never", "policy      Never", "=> ErrImageNeverPull: the image is absent, and under the policy Never the registry is not asked",
 		"== The image failed", "-> ImagePullBackOff", "=> The registry is not asked for another ",
 	} {
@@ -58,7 +58,7 @@ func explainOf(t *testing.T, args ...string) (status int, stdout, stderr string)
 	return status, out.String(), errs.String()
 }
 
-func TestPodOfANode(t *testing.T) {
+func TestTheRecordsSayWhetherAPodMayUseAnImage(t *testing.T) {
 	const dir = "../../puller/records/testdata/kubelet"
 	secret := filepath.Join(t.TempDir(), "secret.yaml")
 	require.NoError(t, os.WriteFile(secret, []byte(`apiVersion: v1
@@ -98,8 +98,9 @@ stringData:
 	}
 }
 
-// TestPodThatAlwaysPulls: nothing was asked, so nothing failed.
-func TestPodThatAlwaysPulls(t *testing.T) {
+// TestUnderAlwaysTheRecordsDoNotCount: the advice says with which credentials the registry is
+// asked, and not that a credential has failed.
+func TestUnderAlwaysTheRecordsDoNotCount(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "secret.yaml")
 	const login = `{apiVersion: v1, kind: Secret, metadata: {name: %[1]s, namespace: web}, type: kubernetes.io/dockerconfigjson, stringData: {.dockerconfigjson: '{"auths":{"registry.example":{"username":"%[1]s","password":"p"}}}'}}`
 	require.NoError(t, os.WriteFile(secret, []byte(fmt.Sprintf(login, "a")+"\n---\n"+fmt.Sprintf(login, "b")), 0o600))
@@ -117,8 +118,9 @@ func TestPodThatAlwaysPulls(t *testing.T) {
 	}
 }
 
-// TestRecordsThatCannotBeRead: an error names the first one, however many there are.
-func TestRecordsThatCannotBeRead(t *testing.T) {
+// TestRecordsThatCannotBeReadAreCounted: the error has their number and the reason of the
+// first one, so that it stays short.
+func TestRecordsThatCannotBeReadAreCounted(t *testing.T) {
 	dir := t.TempDir()
 	pulled := filepath.Join(dir, "image_manager", "pulled")
 	require.NoError(t, os.MkdirAll(pulled, 0o700))
@@ -130,7 +132,8 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 	assert.Contains(t, stderr, "Records that cannot be read: 300, the first because of ")
 	assert.Less(t, len(stderr), 1000)
 
-	// With its ID, it is not said of an image that it is preloaded, or that it has no record.
+	// The record of this ID cannot be read, so the output does not say that the image is
+	// preloaded or that it has no record.
 	require.NoError(t, os.WriteFile(filepath.Join(pulled, fmt.Sprintf("sha256-%x", sha256.Sum256([]byte("x")))), []byte("{"), 0o600))
 	status, stdout, _ := explainOf(t, "-kubelet", dir, "-id", "x", "nginx")
 	assert.Zero(t, status)
@@ -140,7 +143,7 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 	assert.NotContains(t, stdout, "the record has none")
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestWrongUsageIsExplained(t *testing.T) {
 	dir := t.TempDir()
 	for text, args := range map[string][]string{
 		"unexpected argument":       {"nginx"},

@@ -49,7 +49,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	}
 	flags.BoolVar(&o.json, "json", false, "print one JSON object a line")
 	flags.StringVar(&o.kubelet, "kubelet", "", "the kubelet's `directory`, such as /var/lib/kubelet, whose image_manager has the records")
-	flags.StringVar(&o.id, "id", "", "`ID` of the image in the runtime, as crictl images --no-trunc prints it (default: those whose records have the image's name)")
+	flags.StringVar(&o.id, "id", "", "`ID` of the image in the runtime, as crictl images --no-trunc prints it (default: the IDs whose records have the image's name)")
 	flags.Func("policy", "imagePullPolicy (default IfNotPresent), or imagePullCredentialsVerificationPolicy (default NeverVerifyPreloadedImages); repeatable for both `policies`", func(s string) (err error) {
 		policy, err1 := pullpolicy.Parse(s)
 		_, err2 := pullpolicy.NewVerification(pullpolicy.VerificationPolicy(s))
@@ -90,8 +90,8 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// explainNode says, for each image that has the name, what the kubelet would do, by its own
-// records.
+// explainNode prints what the kubelet would do with each image that has the name o.image, by
+// the kubelet's own records.
 func explainNode(ctx context.Context, o options, out io.Writer) error {
 	store, err := records.OpenKubelet(o.kubelet)
 	if err != nil {
@@ -156,7 +156,7 @@ func imageIDs(ctx context.Context, store *records.Kubelet, o options) ([]string,
 		}
 	}
 	if len(ids) == 0 {
-		if unread != nil { // it may be the image's record
+		if unread != nil { // a record that cannot be read may be that of the image
 			return nil, fmt.Errorf("no record that can be read names the image; give its ID with -id. Records that cannot be read: %d, the first because of %w", errs, unread)
 		}
 		ids = []string{unknownID}
@@ -183,8 +183,8 @@ func readSecrets(files []string) (credentials.Keyring, error) {
 	return credentials.FromSecrets(all, credentials.Rules{Kubelet: true}), nil
 }
 
-// A presentImage is a Runtime in which every image is present, under one ID. Explain asks
-// only what is present.
+// A presentImage is a Runtime in which every image is present, with the ID id. It cannot
+// pull, because Explain calls only Status.
 type presentImage struct{ id string }
 
 func (r presentImage) Status(_ context.Context, spec puller.Spec) (puller.Image, error) {

@@ -77,14 +77,14 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "usage: files [flags] IMAGE\n       files            (a demonstration on loopback)\n\n"+
-			"The flags of pull are here, with -store for its -o. Its -f and -parallel, which are for several images, are not.\n\nflags:\n")
+			"The flags are those of pull, but -store is pull's -o. There is no -f and no -parallel, because they are for\nseveral images.\n\nflags:\n")
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.out, "o", "", "`directory` to make (default: the last part of the repository)")
 	flags.StringVar(&o.store, "store", "images", "OCI image layout `directory` in which the blobs are kept")
 	flags.BoolVar(&o.files.Link, "link", false, "make read-only hard links to the blobs in the store")
 	flags.StringVar(&o.files.SubPath, "sub", "", "write only this `directory` of the artifact")
-	flags.BoolVar(&o.files.Verify, "verify", false, "hash all files of a directory that is there")
+	flags.BoolVar(&o.files.Verify, "verify", false, "hash all files of a directory that an earlier call has made")
 	flags.StringVar(&o.config, "config", "", "config.json `file` with credentials (default: $DOCKER_CONFIG/config.json, then the usual places)")
 	flags.Func("secret", "`file` of imagePullSecret manifests, YAML or JSON; repeatable", func(s string) error {
 		o.secrets = append(o.secrets, s)
@@ -206,7 +206,8 @@ func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	// The digest makes sure that it is this manifest, whatever else has the name by now.
+	// With the digest, Lookup finds the manifest that was pulled, even if the name points to
+	// another one by now.
 	ref, err := img.Ref.WithDigest(img.Manifest)
 	if err != nil {
 		return err
@@ -233,8 +234,9 @@ func files(ctx context.Context, o options, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// checkOut returns an error if the files cannot be written to out, before anything is pulled.
-// What an earlier call has made is checked after the pull.
+// checkOut returns an error if out cannot become the directory of the files. It is called
+// before the pull. A directory that an earlier call has made is checked after the pull, by
+// unpack.Files.
 func checkOut(out, store string) error {
 	a, err := realPath(out)
 	if err != nil {
@@ -260,8 +262,8 @@ func checkOut(out, store string) error {
 	return err
 }
 
-// realPath returns the absolute path of a file that need not be there, without symbolic
-// links.
+// realPath returns the absolute path of a file, without symbolic links. The file and its
+// directories need not exist.
 func realPath(name string) (string, error) {
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -281,7 +283,7 @@ func realPath(name string) (string, error) {
 	}
 }
 
-// within reports whether a path is that of the directory dir or of a file in it.
+// within reports whether name is the directory dir or a path in it.
 func within(name, dir string) bool {
 	rel, err := filepath.Rel(dir, name)
 	return err == nil && filepath.IsLocal(rel)
@@ -324,7 +326,7 @@ func readCredentials(o options) (pods, node credentials.Keyring, err error) {
 	return credentials.FromSecrets(all, credentials.Rules{}), config.WithHelpers(credentials.Exec{}), nil
 }
 
-// oneLine returns err as one line, with what the user can do.
+// oneLine returns err as one line, with a hint about what the user can do.
 func oneLine(err error) string {
 	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	switch {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// call runs the program in an empty directory, without the machine's configuration.
+// call runs the program and returns its exit status and its output.
 func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -23,6 +23,7 @@ func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, 
 	return code, out.String(), errs.String()
 }
 
+// inEmptyDir changes into an empty directory, and hides the machine's configuration.
 func inEmptyDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +48,7 @@ func TestDemonstrationWritesAModel(t *testing.T) {
 	assert.Empty(t, entries, "something is left in the temporary directory")
 }
 
-func TestFilesOfAPrivateModel(t *testing.T) {
+func TestAPrivateModelIsWritten(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "hunter2"}}})
 	require.NoError(t, err)
@@ -67,7 +68,7 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "# tiny\n", string(text))
 
-	// Without the registry, and linked.
+	// Under Never the registry is not asked, and the files are links.
 	reg.ResetCounts()
 	code, out, errs = call(t, t.Context(), "-config", config, "-policy", "Never", "-link", "-sub", "text", "-o", filepath.Join("a", "b"), image)
 	require.Equal(t, 0, code, errs)
@@ -129,7 +130,8 @@ func TestFilesOfAPrivateModel(t *testing.T) {
 	}
 }
 
-// A directory that cannot be made is refused before anything is asked or stored.
+// A directory that cannot be made is refused before the registry is asked and before anything
+// is stored.
 func TestDirectoryIsCheckedBeforeThePull(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, err := pullertest.Start(pullertest.Config{})

@@ -17,7 +17,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// What the demonstration is like.
+// The sizes of the demonstration.
 const (
 	demoNodes  = 8
 	demoLayers = 8
@@ -90,11 +90,11 @@ func (p *process) kill() {
 
 // A fleet is the registry and the nodes of the demonstration.
 type fleet struct {
-	dir    string
-	origin *origin
-	nodes  []*process // that run
-	began  int        // how many were started
-	table  *tabwriter.Writer
+	dir     string
+	origin  *origin
+	nodes   []*process // those that run
+	started int        // how many were started, those that were killed included
+	table   *tabwriter.Writer
 }
 
 func demo(ctx context.Context, stdout io.Writer) (err error) {
@@ -146,15 +146,16 @@ func demo(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	sent := origin.registry.Counts().BlobBytes
-	_, err = fmt.Fprintf(stdout, "\nThe registry sent %.1f MiB, %.2f x the image, for %d nodes.\n", mib(sent), float64(sent)/float64(size), f.began)
+	_, err = fmt.Fprintf(stdout, "\nThe registry sent %.1f MiB, %.2f x the image, for %d nodes.\n", mib(sent), float64(sent)/float64(size), f.started)
 	return err
 }
 
-// start starts nodes. Each of them joins the first one.
+// start starts nodes, and returns when all nodes know each other. Each new node joins the
+// first one.
 func (f *fleet) start(ctx context.Context, count int) error {
 	for range count {
-		f.began++
-		label := fmt.Sprintf("node %d", f.began)
+		f.started++
+		label := fmt.Sprintf("node %d", f.started)
 		args := []string{"-dir", filepath.Join(f.dir, label), "-registry", f.origin.host, "-plain-http"}
 		if len(f.nodes) > 0 {
 			args = append(args, "-join", f.nodes[0].gossip)

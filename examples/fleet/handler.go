@@ -19,19 +19,20 @@ import (
 // then the path of the distribution API.
 const (
 	peerPath = "/fleet/"
-	waitPath = peerPath + "wait/" // a blob is waited for, and the first node pulls it
-	havePath = peerPath + "have/" // only what is here
+	waitPath = peerPath + "wait/" // the request waits for the blob, and the first node pulls it
+	havePath = peerPath + "have/" // only a blob that is in the store
 )
 
 const (
 	// maxSending is how many blobs a node sends at the same time.
 	maxSending = 32
-	// maxHold is how long a request waits for a blob that is on its way to this node. The
-	// client then asks again. It is shorter than the time after which a client gives up a
-	// host that sends nothing.
+	// maxHold is how long a request waits for a blob that is on its way to this node. Then
+	// the client has to ask again. It is shorter than the time after which a client gives up
+	// a host that sends nothing.
 	maxHold = 5 * time.Second
 	// piece is how many bytes are sent at a time, and pieceTime how long a client may take
-	// for them. Otherwise a client that stops would keep its place.
+	// for them. Without this limit a client that stops reading would count for maxSending
+	// until it ends.
 	piece     = 1 << 20
 	pieceTime = 30 * time.Second
 	// pullTime bounds a pull for other nodes.
@@ -74,7 +75,7 @@ func parseRequest(u *url.URL) (r request, ok bool) {
 }
 
 // handler returns the handler for other nodes. It serves blobs of images that are still
-// being pulled, which package serve does not. For everything else it is package serve's.
+// being pulled, which package serve does not do. All other requests go to package serve.
 func (n *node) handler() (http.Handler, error) {
 	complete, err := n.complete()
 	if err != nil {
@@ -128,13 +129,13 @@ func withoutPrefix(r *http.Request) *http.Request {
 type answer int
 
 const (
-	elsewhere answer = iota // not by this pull
+	elsewhere answer = iota // no pull has brought it for all clients: package serve answers
 	served                  // the blob is here, and any client may have it
 	later                   // it is on its way
 )
 
-// await waits until the blob is here. If it is not on its way, the first node for its digest
-// pulls the image.
+// await waits until the blob is in the store, at most maxHold. If the blob is not on its way,
+// and this node is the first one for its digest, await starts a pull of the image.
 func (n *node) await(ctx context.Context, asked request) (blob, answer) {
 	held := time.NewTimer(maxHold)
 	defer held.Stop()
@@ -173,7 +174,7 @@ func (n *node) await(ctx context.Context, asked request) (blob, answer) {
 	}
 }
 
-// send sends a blob.
+// send sends a blob from the store.
 func (n *node) send(w http.ResponseWriter, r *http.Request, b blob) {
 	f, err := n.store.Open(r.Context(), b.Descriptor)
 	if err != nil {
@@ -191,8 +192,8 @@ func (n *node) send(w http.ResponseWriter, r *http.Request, b blob) {
 	http.ServeContent(counted, r, "", time.Time{}, content)
 }
 
-// A countedWriter counts what is sent, and cuts a client that stops reading. The system
-// still copies the file by itself.
+// A countedWriter counts what is sent, and cuts off a client that stops reading. Its ReadFrom
+// lets the system copy a file into the connection, as sendfile does.
 type countedWriter struct {
 	http.ResponseWriter
 	sent int64
@@ -234,7 +235,7 @@ func (w *countedWriter) extend() error {
 	return http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(pieceTime))
 }
 
-// zeros are not the bytes of any layer.
+// zeros are zero bytes, which are not the bytes of any layer.
 type zeros struct{}
 
 func (zeros) ReadAt(p []byte, _ int64) (int, error) {

@@ -73,10 +73,10 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	join := flags.String("join", "", "gossip `addresses` of members, with commas between them")
 	key := flags.String("key", "", "`file` with the key that encrypts the gossip: 16, 24 or 32 bytes")
 	flags.StringVar(&conf.registry, "registry", "docker.io", "`name` of the registry whose images other nodes may make this node pull")
-	flags.BoolVar(&conf.plainHTTP, "plain-http", false, "ask that registry over http")
-	flags.StringVar(&conf.mirror, "mirror", "", "`URL` of a mirror or a cache of that registry, which is asked before it")
+	flags.BoolVar(&conf.plainHTTP, "plain-http", false, "ask the registry of -registry over http")
+	flags.StringVar(&conf.mirror, "mirror", "", "`URL` of a mirror or a cache, which is asked before the registry of -registry")
 	flags.BoolVar(&conf.alone, "alone", false, "ask no other node")
-	flags.BoolVar(&conf.wrong, "wrong", false, "serve wrong bytes, to see that the other nodes leave this one")
+	flags.BoolVar(&conf.wrong, "wrong", false, "serve wrong bytes, to see that other nodes then stop asking this one")
 	flags.Usage = func() {
 		fmt.Fprint(os.Stderr, "usage: fleet node -dir DIR [flags]\n\nflags:\n")
 		flags.PrintDefaults()
@@ -100,7 +100,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 	if err != nil {
 		return err
 	}
-	err = n.obey(ctx, stdin, stdout)
+	err = n.runCommands(ctx, stdin, stdout)
 	return errors.Join(err, n.close())
 }
 
@@ -110,28 +110,28 @@ type line struct {
 	Name   string `json:"name,omitempty"`
 	Gossip string `json:"gossip,omitempty"`
 
-	// Image is what was pulled, in Seconds.
+	// Image is the image that was pulled, and Seconds how long the pull took.
 	Image   string  `json:"image,omitempty"`
 	Seconds float64 `json:"seconds,omitempty"`
 	Error   string  `json:"error,omitempty"`
 
-	// FromOrigin, FromPeers and ToPeers are bytes of blobs since the node was started, and
-	// Members how many nodes it knows.
+	// FromOrigin, FromPeers and ToPeers are bytes of blobs since the start of the node.
+	// Members is how many members it knows, itself included.
 	FromOrigin int64 `json:"fromOrigin"`
 	FromPeers  int64 `json:"fromPeers"`
 	ToPeers    int64 `json:"toPeers"`
 	Members    int   `json:"members"`
 }
 
-// obey answers commands until stdin or ctx ends.
-func (n *node) obey(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+// runCommands reads commands from stdin and answers them, until stdin or ctx ends.
+func (n *node) runCommands(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
 	var mu sync.Mutex
 	out := json.NewEncoder(stdout)
 	say := func(l line) {
 		mu.Lock()
 		defer mu.Unlock()
 		l.FromOrigin, l.FromPeers, l.ToPeers, l.Members = n.fromOrigin.Load(), n.fromPeers.Load(), n.toPeers.Load(), n.members.NumMembers()
-		_ = out.Encode(l) // the reader has left
+		_ = out.Encode(l) // an error means that the program which reads the lines has ended
 	}
 	say(line{Name: n.name, Gossip: n.gossip()})
 	ctx, cancel := context.WithCancel(ctx)
@@ -171,14 +171,15 @@ func (n *node) obey(ctx context.Context, stdin io.Reader, stdout io.Writer) erro
 	}
 }
 
+// pullLine pulls an image and returns the line about the pull.
 func (n *node) pullLine(ctx context.Context, image string) line {
 	ref, err := reference.Parse(image)
 	if err != nil {
 		return line{Image: image, Error: err.Error()}
 	}
-	began := time.Now()
+	start := time.Now()
 	_, err = n.pull(ctx, ref)
-	l := line{Image: image, Seconds: time.Since(began).Seconds()}
+	l := line{Image: image, Seconds: time.Since(start).Seconds()}
 	if err != nil {
 		l.Error = err.Error()
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/pullkit/pullkit/reference"
 )
 
-// TestMain lets the processes of the demonstration be nodes.
+// TestMain makes the test program a node, if the demonstration starts it for that.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "node" {
 		main()
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestDemonstration(t *testing.T) {
+func TestDemonstrationAsksTheRegistrySeldom(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	var out bytes.Buffer
@@ -55,7 +55,7 @@ func TestDemonstration(t *testing.T) {
 	assert.Empty(t, left)
 }
 
-func TestUsage(t *testing.T) {
+func TestWrongUsageIsAnError(t *testing.T) {
 	for _, args := range [][]string{{"nodes"}, {"node"}, {"node", "-dir", "x", "more"}, {"node", "-dir", t.TempDir(), "-key", "absent"}} {
 		err := run(t.Context(), args, strings.NewReader(""), io.Discard)
 		assert.Error(t, err, args)
@@ -98,8 +98,8 @@ func get(t *testing.T, n *node, path string) (int, []byte) {
 	return resp.StatusCode, body
 }
 
-// Nodes pull through the first one for a digest. It pulls images of its registry only, and
-// nothing for those who ask for what is there.
+// The first node for a digest pulls the image for other nodes. It pulls only images of its
+// registry, and pulls nothing for a request that asks only for what is in the store.
 func TestTheFirstNodePulls(t *testing.T) {
 	reg, put := testRegistry(t, pullertest.Config{})
 	other, _ := testRegistry(t, pullertest.Config{})
@@ -143,7 +143,7 @@ func TestAPrivateImageIsNotServed(t *testing.T) {
 	}
 }
 
-// What was pulled before is served by package serve, to other clients too.
+// Package serve serves what was pulled before, to other clients too.
 func TestWhatWasPulledIsServedToEveryClient(t *testing.T) {
 	reg, put := testRegistry(t, pullertest.Config{})
 	n := testNode(t, nodeConfig{registry: reg.Host()})
@@ -180,8 +180,8 @@ func TestRequestsAreParsed(t *testing.T) {
 	}
 }
 
-// A node obeys, and says what is wrong with a command.
-func TestANodeObeys(t *testing.T) {
+// A node answers each command, and says what is wrong with a wrong one.
+func TestANodeAnswersCommands(t *testing.T) {
 	reg, _ := testRegistry(t, pullertest.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

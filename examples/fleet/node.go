@@ -43,7 +43,7 @@ type nodeConfig struct {
 	wrong     bool     // serves wrong bytes, to show that the other nodes leave it
 }
 
-// A node pulls images, and gives what it has to other nodes.
+// A node pulls images, and serves their blobs to other nodes.
 type node struct {
 	nodeConfig
 	name    string // its address for other nodes, which is also its name in the gossip
@@ -58,17 +58,17 @@ type node struct {
 
 	mu      sync.Mutex
 	pulling map[reference.Reference]int // pulls under way
-	has     map[blobKey]blob            // blobs of these and earlier pulls, in the store
-	changed chan struct{}               // closed when the two above change
+	has     map[blobKey]blob            // blobs in the store, of these and earlier pulls
+	changed chan struct{}               // closed when pulling or has changes
 }
 
-// A blob is one in the store.
+// A blob is a blob in the store.
 type blob struct {
 	ocispec.Descriptor
 	public bool // any client may have it
 }
 
-// A blobKey is a blob in a repository.
+// A blobKey names a blob in a repository.
 type blobKey struct {
 	repository string // with the registry
 	digest     digest.Digest
@@ -89,8 +89,8 @@ func startNode(conf nodeConfig) (n *node, err error) {
 	}
 	client := registry.Config{
 		WrapTransport: n.counting,
-		// While a blob is on its way to the node that is asked for it, that node answers that
-		// it is busy. This is how long the nodes wait for that.
+		// A node that is asked for a blob answers that it is busy, while the blob is on its
+		// way to it. MaxWait is how long the other nodes wait for the blob.
 		MaxWait: 10 * time.Minute,
 	}
 	if conf.plainHTTP {
@@ -107,7 +107,7 @@ func startNode(conf nodeConfig) (n *node, err error) {
 	}
 	rt, err := transfer.New(transfer.Config{
 		Store: n.store, Source: n.source,
-		MaxConnsPerBlob: 1, // the work is divided between nodes
+		MaxConnsPerBlob: 1, // a blob comes from one node, and different blobs from different nodes
 	})
 	if err != nil {
 		return n, err
@@ -118,7 +118,7 @@ func startNode(conf nodeConfig) (n *node, err error) {
 	return n, n.serve()
 }
 
-// serve begins to serve other nodes, and makes the node a member.
+// serve starts the server for other nodes, and makes the node a member.
 func (n *node) serve() error {
 	listener, err := net.Listen("tcp", n.listen)
 	if err != nil {
@@ -160,7 +160,7 @@ func (n *node) gossip() string { return n.members.LocalNode().Address() }
 func (n *node) close() error {
 	var errs []error
 	if n.members != nil {
-		_ = n.members.Leave(time.Second) // it fails if all others leave, too; otherwise they find out
+		_ = n.members.Leave(time.Second) // an error means that the other members did not get the message in time
 		errs = append(errs, n.members.Shutdown())
 	}
 	if n.server != nil {
@@ -187,8 +187,9 @@ func (n *node) names() []string {
 	return names
 }
 
-// find is the registry.Config's Find. The path of a host says whether it may wait for the
-// blob, and the tag, so that the first node for the digest can pull the image.
+// find is the function of registry.Config.Find. The path of each host says whether the request
+// waits for the blob there. It also has the tag, so that the first node for the digest can pull
+// the image.
 func (n *node) find(_ context.Context, ref reference.Reference, d digest.Digest) iter.Seq[registry.Host] {
 	return func(yield func(registry.Host) bool) {
 		if n.members == nil {
@@ -215,13 +216,13 @@ func (n *node) first(d digest.Digest) bool {
 	return len(names) > 0 && names[0] == n.name
 }
 
-// pull pulls an image with the node's credentials, of which this example has none.
+// pull pulls an image, without a credential.
 func (n *node) pull(ctx context.Context, ref reference.Reference) (puller.Image, error) {
 	defer n.begin(ref)()
 	return n.puller.Pull(ctx, puller.Request{Image: ref.String(), Policy: pullpolicy.IfNotPresent})
 }
 
-// begin notes that a pull begins. The returned function notes that it has ended.
+// begin notes that a pull starts. The returned function notes that it has ended.
 func (n *node) begin(ref reference.Reference) (end func()) {
 	if ref.Digest() != "" {
 		ref = ref.WithoutTag()
@@ -236,7 +237,8 @@ func (n *node) begin(ref reference.Reference) (end func()) {
 	}
 }
 
-// event notes what of a pull is in the store, so that it is served before the pull ends.
+// event notes which blobs of a pull are in the store, so that they are served before the pull
+// ends.
 func (n *node) event(e puller.Event) {
 	p := e.Progress
 	if p == nil || p.State != puller.BlobStored && p.State != puller.BlobPresent {
@@ -252,7 +254,7 @@ func (n *node) event(e puller.Event) {
 	})
 }
 
-// change changes what requests of other nodes wait for.
+// change calls fn, which changes pulling or has, and wakes the requests that wait for that.
 func (n *node) change(fn func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -261,7 +263,8 @@ func (n *node) change(fn func()) {
 	n.changed = make(chan struct{})
 }
 
-// counting counts the bytes of blobs that come from the registry and from other nodes.
+// counting returns a RoundTripper that counts the bytes of blobs that come from the registry
+// and from other nodes.
 func (n *node) counting(base http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(req *http.Request) (*http.Response, error) {
 		resp, err := base.RoundTrip(req)

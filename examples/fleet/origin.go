@@ -16,7 +16,7 @@ type origin struct {
 	host     string
 }
 
-// startOrigin starts a registry that sends at most so many bytes a second.
+// startOrigin starts a registry that sends at most rate bytes a second.
 func startOrigin(rate int64) (*origin, error) {
 	reg, err := pullertest.Start(pullertest.Config{})
 	if err != nil {
@@ -43,7 +43,7 @@ type limited struct {
 	rate int64 // bytes a second
 
 	mu   sync.Mutex
-	free time.Time // when the link has carried what was written
+	free time.Time // when the link has carried all that was written until now
 }
 
 func (l *limited) Accept() (net.Conn, error) {

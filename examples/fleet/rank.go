@@ -8,14 +8,14 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// fanOut is how many nodes ask one node for a blob, as long as none of them fails.
+// fanOut is how many nodes ask one node for a blob, as long as no node fails.
 const fanOut = 4
 
 // order returns all nodes in the order in which they are responsible for a digest, by
 // rendezvous hashing: each node gets a score for the digest, and the highest score comes
-// first. Two nodes that know different members still agree about the order of any two of
-// them, so nodes that ask only those before them never wait for each other in a circle.
-// A node that comes or goes changes the first place of only its share of the digests.
+// first. Nodes that know different members still agree about the order of any two members, so
+// nodes that ask only nodes before them never wait for each other in a circle. If a node comes
+// or goes, another node becomes the first one only for that node's share of the digests.
 func order(nodes []string, d digest.Digest) []string {
 	type scored struct {
 		node  string
@@ -35,6 +35,7 @@ func order(nodes []string, d digest.Digest) []string {
 	return names
 }
 
+// score returns the score of a node for a digest.
 func score(node string, d digest.Digest) uint64 {
 	h := fnv.New64a()
 	h.Write([]byte(d))
@@ -52,16 +53,20 @@ func score(node string, d digest.Digest) uint64 {
 const (
 	// maxBefore is how many of the nodes before it a node asks for a blob.
 	maxBefore = 8
-	// maxAfter is how many of the nodes after it a node asks, if it is the first one.
+	// maxAfter is how many of the nodes after it the first node of a digest asks.
 	maxAfter = 3
 )
 
-// whom returns the nodes that the node self asks for a digest. before are nodes that come
-// before it in the order of the digest, and may wait until they have the blob themselves:
-// first those on the way to the first node in a tree of fanOut branches, so that no node
-// has to serve all others, and then the others. The first node of the order fetches the
-// blob from the registry, and nodes pull through it. It asks after for what they have
-// already, because one of them was the first before this node joined.
+// whom returns the nodes that the node self asks for the blob of a digest, before the registry.
+//
+// before are nodes that come before self in the order of the digest. They let self wait until
+// they have the blob themselves. First come the nodes on the way to the first node of the
+// order, in a tree in which each node has fanOut branches, so that no node has to serve all
+// others. Then come other nodes before self.
+//
+// after is set if self is the first node of the order, which fetches the blob from the
+// registry for all others. It first asks the next ones in the order whether they have the blob
+// already, because one of them was the first node before self joined.
 func whom(nodes []string, self string, d digest.Digest) (before, after []string) {
 	names := order(nodes, d)
 	rank := slices.Index(names, self)

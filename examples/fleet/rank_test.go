@@ -17,8 +17,8 @@ func names(n int) []string {
 	return list
 }
 
-// Each node is the first one for about as many digests as the others, and a node that leaves
-// changes the first one of only its own digests.
+// Each node is the first one for about the same number of digests. If a node leaves, only the
+// digests for which it was the first one get another first node.
 func TestTheFirstNodesAreSpread(t *testing.T) {
 	nodes := names(20)
 	first := map[string]int{}
@@ -38,9 +38,9 @@ func TestTheFirstNodesAreSpread(t *testing.T) {
 	}
 }
 
-// Nodes that know different members never wait for each other in a circle: each one asks
-// only nodes with a higher score.
-func TestNodesWaitForNoneAfterThem(t *testing.T) {
+// Nodes that know different members never wait for each other in a circle, because each node
+// waits only for nodes with a higher score.
+func TestNodesWaitOnlyForNodesBeforeThem(t *testing.T) {
 	all := names(50)
 	d := digest.FromString("layer")
 	for i, self := range all {
@@ -61,8 +61,8 @@ func TestNodesWaitForNoneAfterThem(t *testing.T) {
 	}
 }
 
-// As long as no node fails, each node serves at most fanOut others, and the way from the
-// first one is short.
+// As long as no node fails, each node serves at most fanOut others, and there are few nodes
+// between the first node and each other node.
 func TestTheWorkIsDivided(t *testing.T) {
 	for _, count := range []int{2, 20, 1000} {
 		nodes := names(count)
@@ -83,7 +83,7 @@ func TestTheWorkIsDivided(t *testing.T) {
 	}
 }
 
-func TestANodeThatIsNoMemberAsksNobody(t *testing.T) {
+func TestANodeThatIsNotAMemberAsksNoNode(t *testing.T) {
 	before, after := whom(names(3), "192.0.2.1:1", digest.FromString("x"))
 	assert.Empty(t, before)
 	assert.Empty(t, after)

@@ -15,9 +15,9 @@ import (
 	"github.com/pullkit/pullkit/puller/transfer"
 )
 
-// demo pulls five images into a layout, one an hour, on a disk that has room for six. The
-// first two share a layer. The first image is used again later, the second is in
-// use, and one more program fills the disk.
+// demo pulls five images into a layout, one an hour, on a disk with room for six. The first
+// two share a layer. The first image is used once more later, the second one is in use all
+// the time, and another program fills the disk.
 func demo(ctx context.Context, out io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{Addr: "127.0.0.1:0"})
 	if err != nil {
@@ -74,7 +74,7 @@ func demo(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	if err := pull(1); err != nil { // it is present, and used again
+	if err := pull(1); err != nil { // the image is present, and this call uses it
 		return err
 	}
 	others = 3 * layer / 2

@@ -34,13 +34,13 @@ func run(args []string, out, errs io.Writer) int {
 	flags.SetOutput(errs)
 	dir := flags.String("store", "", "OCI image layout `directory`")
 	explain := flags.Bool("explain", false, "say what a round would do, and change nothing")
-	all := flags.Bool("all", false, "remove all images that are not in use or young, however much space there is")
+	all := flags.Bool("all", false, "remove all images that are neither in use nor young, even if there is enough space")
 	var cfg gc.Config
 	flags.IntVar(&cfg.High, "high", 85, "free space if `percent` of the file system is used")
-	flags.IntVar(&cfg.Low, "low", 80, "down to how many `percent`")
+	flags.IntVar(&cfg.Low, "low", 80, "free space until only this `percent` of the file system is used")
 	flags.DurationVar(&cfg.MinAge, "min-age", 0, "keep images that came or were used less than this `time` ago, such as 2m or 24h; 0 means 2m, and a negative time means that no image is too young")
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "remove images that were not used for this `time`, such as 720h; 0 is no limit")
-	flags.BoolVar(&cfg.AsKubelet, "kubelet", false, "decide as the kubelet does: without a memory of earlier runs, and with sizes that count shared layers again")
+	flags.BoolVar(&cfg.AsKubelet, "kubelet", false, "decide as the kubelet does: without a memory of earlier runs, and with a shared layer in the size of each image that has it")
 	flags.Usage = func() {
 		fmt.Fprint(errs, "usage: gc -store DIR [flags] [IMAGE...]    (the images are in use; a digest keeps one whose tag has moved)\n       gc                                  (a demonstration on loopback)\n\nflags:\n")
 		flags.PrintDefaults()
@@ -74,7 +74,8 @@ func run(args []string, out, errs io.Writer) int {
 	return 0
 }
 
-// percent returns a percentage as a field of a gc.Config, in which zero is the default.
+// percent returns a percentage as the fields of gc.Config have it: -1 is 0 percent, because a
+// zero field means the default.
 func percent(n int) int {
 	if n == 0 {
 		return -1
@@ -82,8 +83,8 @@ func percent(n int) int {
 	return n
 }
 
-// inUse returns the function that yields the images in use. A mistyped name would keep
-// nothing, so it is an error.
+// inUse returns the function that yields the images in use. A name that does not parse is an
+// error, because it would keep no image.
 func inUse(images []string) (func(context.Context) iter.Seq2[string, error], error) {
 	for _, image := range images {
 		if _, err := reference.Parse(image); err != nil && !strings.HasPrefix(image, "sha256:") {

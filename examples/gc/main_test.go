@@ -106,7 +106,7 @@ func TestAnImageInUseStaysWithoutAName(t *testing.T) {
 	require.NoError(t, store.Tag(t.Context(), one, former), "all its content is there")
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestWrongUsageIsExplained(t *testing.T) {
 	for want, args := range map[string][]string{
 		"give the layout with -store": {"-high", "90"},
 		"upper case":                  {"-store", "x", "docker.io/App"},

@@ -29,11 +29,11 @@ type Metrics struct {
 	resumed     prometheus.Counter
 
 	mu    sync.Mutex
-	pulls map[uint64]int // calls that have sent Pulling; the number of Pullers that have a call of this number
+	pulls map[uint64]int // by Event.Call: how many Pullers have a call of this number that waits for a registry
 }
 
 // New makes the metrics and registers them. The error is that of the Registerer, for example
-// if it has them already.
+// because metrics of these names are registered already.
 func New(c Config) (*Metrics, error) {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
@@ -56,7 +56,7 @@ func New(c Config) (*Metrics, error) {
 			Name: "pullkit_fetched_bytes_total", Help: "Bytes of complete blobs that were fetched.",
 		}),
 		resumed: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "pullkit_resumed_bytes_total", Help: "Bytes of complete blobs that were kept of an earlier pull, and not fetched again.",
+			Name: "pullkit_resumed_bytes_total", Help: "Bytes of complete blobs that were kept from an earlier pull, and not fetched again.",
 		}),
 		pulls: map[uint64]int{},
 	}
@@ -79,8 +79,8 @@ func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{m.duration, m.ensured, m.ended, m.credentials, m.running, m.fetched, m.resumed}
 }
 
-// Event counts an event. It is the Events of a puller.Config; a program with an Events of its
-// own calls it from there.
+// Event counts an event. It is the function for puller.Config.Events. A program with a function
+// of its own there calls Event in it. Event may be called concurrently.
 func (m *Metrics) Event(e puller.Event) {
 	switch e.Reason {
 	case puller.EventPulling:
@@ -102,7 +102,7 @@ func (m *Metrics) Event(e puller.Event) {
 	case puller.EventFailed, puller.EventNeverPull, puller.EventInspectFailed:
 		m.end(e)
 	case puller.EventBackOff:
-		if e.Store != "" { // else PullWait reports the wait after a failure, which was counted
+		if e.Store != "" { // without it, PullWait reports the wait after a failure that was counted
 			m.end(e)
 		}
 	}
@@ -152,7 +152,7 @@ func presence(e puller.Event) (present, required string) {
 }
 
 // sourceLabel returns the label for the kind of a source. A Keyring of the program may have
-// kinds of its own, in any number.
+// any number of other kinds, which share one label.
 func sourceLabel(kind credentials.Kind) string {
 	switch kind {
 	case "":
@@ -163,8 +163,8 @@ func sourceLabel(kind credentials.Kind) string {
 	return "other"
 }
 
-// sizes are the labels of the kubelet for sizes of images, by the size that the image is
-// larger than.
+// sizes are the labels of the kubelet for the sizes of images, the largest first. A label is
+// for images of more than over bytes.
 var sizes = []struct {
 	over  int64
 	label string
@@ -183,7 +183,8 @@ var sizes = []struct {
 	{0, "0-10MB"},
 }
 
-// sizeLabel returns the kubelet's label for the size of an image; 0 is not known.
+// sizeLabel returns the kubelet's label for the size of an image. 0 means that the size is not
+// known.
 func sizeLabel(size int64) string {
 	for _, s := range sizes {
 		if size > s.over {

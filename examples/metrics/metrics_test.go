@@ -103,9 +103,9 @@ pullkit_image_requests_total{result="Pulled"} 3
 	}
 }
 
-// TestEventsOfSharedPullsAndOfPullWait: a shared pull is one pull, and the wait that PullWait reports
-// after a failure is no request.
-func TestEventsOfSharedPullsAndOfPullWait(t *testing.T) {
+// TestSharedPullsAndWaitsAreNotCountedTwice: a pull that several calls share is one pull, and
+// the wait that PullWait reports after a failure is not a request.
+func TestSharedPullsAndWaitsAreNotCountedTwice(t *testing.T) {
 	m, gatherer := newMetrics(t)
 	answer := &puller.Answer{}
 	for call := range uint64(3) {
@@ -180,7 +180,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	assert.ErrorContains(t, err, "duplicate")
 }
 
-// A program shows its metrics to Prometheus and to a reader.
+// A program counts the events of a Puller, and shows the metrics as a page.
 func Example() {
 	registry := prometheus.NewRegistry()
 	m, err := metrics.New(metrics.Config{Registerer: registry})

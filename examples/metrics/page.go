@@ -12,8 +12,9 @@ import (
 )
 
 // Page returns a handler that shows, in plain text, what each metric of this package in
-// gatherer means, and its values. It needs no other program than a browser or curl. Metrics
-// of other packages are left out.
+// gatherer means, and its values. A reader needs only a browser or curl. Metrics of other
+// packages are left out. The status is 500 if gatherer fails, and 405 if the method is not GET
+// or HEAD.
 func Page(gatherer prometheus.Gatherer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
@@ -53,7 +54,7 @@ func writeFamily(page *bytes.Buffer, f *dto.MetricFamily) {
 	}
 }
 
-// value returns the value of a metric, and of a histogram how often and how long.
+// value returns the value of a counter or of a gauge, or how many values a histogram has.
 func value(m *dto.Metric) string {
 	switch {
 	case m.GetCounter() != nil:
@@ -75,7 +76,8 @@ func labels(m *dto.Metric) string {
 	return strings.Join(texts, "  ")
 }
 
-// within says below which limit of a bucket nine tenths of the values are.
+// within returns a text about the smallest limit of a bucket below which nine tenths of the
+// values are.
 func within(h *dto.Histogram) string {
 	const tenths = 9
 	for _, b := range h.GetBucket() {
@@ -86,7 +88,8 @@ func within(h *dto.Histogram) string {
 	return "more than one of ten above all limits"
 }
 
-// number writes a number without an exponent, and with at most three digits behind the point.
+// number returns a number without an exponent, with at most three digits after the decimal
+// point.
 func number(v float64) string {
 	return strings.TrimSuffix(strings.TrimRight(strconv.FormatFloat(v, 'f', 3, 64), "0"), ".")
 }

@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// name is the registry in the images' names; the servers have other addresses.
+	// name is the registry in the image's name. The servers have other addresses.
 	name      = "registry.example"
 	image     = "team/app:v1"
 	layerSize = 32 << 20
@@ -149,8 +149,8 @@ func (s servers) pull(ctx context.Context, what string, client *registry.Client)
 	return nil
 }
 
-// stopAfter returns a function that dials, and that stops reg when limit bytes were read
-// from it.
+// stopAfter returns a function that dials. It stops reg when limit bytes were read from the
+// connections to reg.
 func stopAfter(limit int64, reg *pullertest.Registry) func(ctx context.Context, network, addr string) (net.Conn, error) {
 	var left atomic.Int64
 	left.Store(limit)

@@ -88,7 +88,7 @@ func judge(ctx context.Context, v notation.Verifier, image content.Admission, si
 	return subject(outcome), nil
 }
 
-// signer adds to an error who has signed, as far as the signature says.
+// signer returns err as one line, with the name of the signer if the signature has one.
 func signer(outcome *notation.VerificationOutcome, err error) error {
 	text := strings.Join(strings.Fields(err.Error()), " ")
 	if name := subject(outcome); name != "" {
@@ -97,7 +97,7 @@ func signer(outcome *notation.VerificationOutcome, err error) error {
 	return errors.New(text)
 }
 
-// subject returns the subject of the signer's certificate; "" if it is not known.
+// subject returns the subject of the signer's certificate, or "" if it is not known.
 func subject(outcome *notation.VerificationOutcome) string {
 	if outcome == nil || outcome.EnvelopeContent == nil || len(outcome.EnvelopeContent.SignerInfo.CertificateChain) == 0 {
 		return ""
@@ -116,7 +116,7 @@ func (t trusted) GetCertificates(_ context.Context, kind truststore.Type, name s
 	return certs, nil
 }
 
-// fingerprint changes with the policy and the certificates.
+// fingerprint returns a hash of the policy and the certificates.
 func fingerprint(policy trustpolicy.Document, stores map[string][]*x509.Certificate) (string, error) {
 	text, err := json.Marshal(policy)
 	if err != nil {

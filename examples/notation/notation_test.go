@@ -212,7 +212,7 @@ func refused(t *testing.T, store content.Store, err, want error, why, tag string
 }
 
 // The registry has lost the envelope of a signature.
-func TestASignatureThatCannotBeReadIsNoRefusal(t *testing.T) {
+func TestASignatureThatCannotBeReadIsNotARefusal(t *testing.T) {
 	w := newWorld(t)
 	later := time.Now().Add(time.Hour)
 	ca := newIdentity(t, nil, "authority", later)

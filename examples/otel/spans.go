@@ -5,8 +5,8 @@
 //	spans := otel.NewSpans(tracer)
 //	p, err := puller.New(puller.Config{Runtime: rt, Events: spans.Event})
 //
-// The span of a call starts with the call's first event and ends with its last. A call that
-// needs no pull has a span of no length. The span of PullWait ends with each failure, and
+// The span of a call starts with the call's first event and ends with its last. If a call
+// needs no pull, its span has the length zero. The span of PullWait ends with each failure, and
 // another span starts with the next try.
 package otel
 
@@ -20,7 +20,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Spans makes spans of events. Its method may be called concurrently.
+// Spans turns events into spans. Its method may be called concurrently.
 type Spans struct {
 	tracer trace.Tracer
 
@@ -33,10 +33,11 @@ func NewSpans(tracer trace.Tracer) *Spans {
 	return &Spans{tracer: tracer, open: map[uint64]trace.Span{}}
 }
 
-// Event adds an event to its span. It is the function for puller.Config.Events.
+// Event adds an event to the span of its call, which it starts and ends. It is the function
+// for puller.Config.Events.
 func (s *Spans) Event(e puller.Event) {
 	if e.Reason == puller.EventBadSecret {
-		return // it follows the event that ended the span, whose message says the same
+		return // the span has ended with the event before, which has the same message
 	}
 	span := s.span(e)
 	switch e.Reason {

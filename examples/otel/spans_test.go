@@ -18,7 +18,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// A runtime has no image at first, and pulls each image with the password "right".
+// A runtime has no images at first, and pulls each image with the password "right".
 type runtime struct{}
 
 func (runtime) Status(context.Context, puller.Spec) (puller.Image, error) {

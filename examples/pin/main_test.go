@@ -93,14 +93,14 @@ func TestWebhookPinsTheImagesOfPods(t *testing.T) {
 		}},
 		"pinned, no policy": {kind: "Pod", object: fmt.Sprintf(`{"spec": {"containers": [{"image": %q}]}}`, "pause:latest@"+put.Descriptor.Digest.String()),
 			patch: []string{op("add", "/spec/containers/0/imagePullPolicy", "Always")}},
-		"update of nothing":    {kind: "Pod", object: everywhere, old: everywhere},
+		"update, no change":    {kind: "Pod", object: everywhere, old: everywhere},
 		"update of one":        {kind: "Pod", object: containers(image, image), old: containers(image, "old:v1"), patch: []string{op("replace", "/spec/containers/1/image", pinned)}},
 		"update without a Pod": {kind: "Pod", object: containers(image), old: "{}", denied: "spec is required"},
 		"another kind":         {kind: "Service", object: `{}`},
 		"no such tag":          {kind: "Pod", object: containers(reg.Host() + "/team/app:v2"), denied: "spec.containers[0]: "},
-		"no image's name":      {kind: "Pod", object: containers(image, "registry.invalid/Upper"), denied: "upper case"},
+		"not an image name":    {kind: "Pod", object: containers(image, "registry.invalid/Upper"), denied: "upper case"},
 		"not a Pod":            {kind: "Pod", object: `[]`, denied: "not a Pod"},
-		"no image":             {kind: "Pod", object: containers("")},
+		"empty name":           {kind: "Pod", object: containers("")},
 		"pinned, short":        {kind: "Pod", object: containers("pause@" + put.Descriptor.Digest.String())},
 		"too many images":      {kind: "Pod", object: containers(strings.Split(strings.Repeat("a ", maxImages)+"a", " ")...), denied: "101 images"},
 	} {
@@ -145,7 +145,7 @@ func TestWebhookRefusesOtherRequests(t *testing.T) {
 		code         int
 	}{
 		"GET":             {http.MethodGet, "", http.StatusMethodNotAllowed},
-		"no JSON":         {http.MethodPost, "x", http.StatusBadRequest},
+		"not JSON":        {http.MethodPost, "x", http.StatusBadRequest},
 		"another version": {http.MethodPost, `{"apiVersion": "admission.k8s.io/v1beta1", "kind": "AdmissionReview", "request": {}}`, http.StatusBadRequest},
 		"no request":      {http.MethodPost, `{"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}`, http.StatusBadRequest},
 		"too long":        {http.MethodPost, `{"apiVersion": "` + strings.Repeat("x", maxReview) + `"}`, http.StatusBadRequest},

@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxReview is more bytes than etcd takes for an object and its old form.
+	// maxReview is the longest AdmissionReview that is read, in bytes. It is more than etcd
+	// takes for an object and its old form.
 	maxReview = 8 << 20
 	// maxImages limits the work for one Pod.
 	maxImages = 100
@@ -84,14 +85,15 @@ func (h *webhook) pin(ctx context.Context, req *admissionRequest) ([]operation, 
 		return nil, err
 	}
 	var patch []operation
-	digests := map[string]string{} // so that a name that the Pod has twice gets one digest
+	digests := map[string]string{} // by name: a name that the Pod has twice gets one digest
 	for _, image := range images {
-		// The API server refuses an empty name, unless another webhook fills it in. It also
-		// refuses most changes to what a Pod has had before an update.
+		// The API server refuses an empty name, unless another webhook fills it in. An image
+		// that the Pod had before an update stays as it is, because the API server refuses
+		// most changes to it.
 		if image.Name == "" || slices.Contains(before, image) {
 			continue
 		}
-		if image.Policy == "" { // the policy of the name as written, because a digest would change it
+		if image.Policy == "" { // by the name as written, because a digest changes the default
 			policy := image.Policy.OrDefault(image.Name)
 			patch = append(patch, operation{Op: "add", Path: image.PolicyPointer(), Value: string(policy)})
 		}

@@ -120,7 +120,7 @@ providers:
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	// If no plugin needs a token, the directory is enough.
+	// If no plugin needs a token, only the directory must be set.
 	return credentials.ReadProviders(config, credentials.ProviderConfig{
 		Exec: credentials.Exec{Dir: dir},
 		// In a real program, Token calls the TokenRequest API.

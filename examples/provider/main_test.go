@@ -39,7 +39,7 @@ func TestPluginGivesThePodsCredential(t *testing.T) {
 
 func TestPluginRefusesBadRequests(t *testing.T) {
 	for name, in := range map[string]string{
-		"no JSON":         "x",
+		"not JSON":        "x",
 		"something else":  `{"kind": "Pod"}`,
 		"without a token": `{"kind": "CredentialProviderRequest", "image": "registry.example/app"}`,
 	} {

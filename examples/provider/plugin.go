@@ -14,7 +14,8 @@ import (
 const (
 	pluginName = "demo-credential-provider"
 	demoToken  = "a-token-of-web/builder"
-	// maxRequest is the most bytes of a request: an image's name, a token, annotations.
+	// maxRequest is the longest request that the plugin reads, in bytes. A request has an
+	// image's name, a token and annotations.
 	maxRequest = 1 << 20
 )
 

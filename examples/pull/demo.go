@@ -16,9 +16,9 @@ import (
 	"github.com/pullkit/pullkit/pullpolicy"
 )
 
-// demoPlatforms returns the platforms of the demonstration's image, and which of them is
-// for this machine. On another system than Linux that is the platform of a Linux on the same
-// processor, because images for other systems are rare.
+// demoPlatforms returns all platforms of the demonstration's image, and the one for this
+// machine. If this machine does not run Linux, own is Linux on the same processor, because
+// images for other systems are rare.
 func demoPlatforms() (all []ocispec.Platform, own ocispec.Platform) {
 	host := index.Host()
 	own = index.Normalize(ocispec.Platform{OS: "linux", Architecture: host.Architecture})
@@ -49,7 +49,7 @@ func demo(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	image := reg.Host() + "/team/app:v1"
-	fmt.Fprintf(stdout, "A registry on loopback has the private image %s for %d platforms.\nThis machine's is %s.\n", image, len(platforms), index.FormatPlatform(own))
+	fmt.Fprintf(stdout, "A registry on loopback has the private image %s for %d platforms.\nThe platform of this machine is %s.\n", image, len(platforms), index.FormatPlatform(own))
 	secrets, err := demoSecrets(reg.Host())
 	if err != nil {
 		return err

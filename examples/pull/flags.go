@@ -34,10 +34,12 @@ type options struct {
 // errUsage is wrapped by errors about the command line.
 var errUsage = errors.New("usage")
 
-// maxListLine is the most bytes of a line of the -f file. It is much longer than any image
-// name.
+// maxListLine is the longest line of the -f file that is read, in bytes. It is much longer
+// than any image name.
 const maxListLine = 4096
 
+// parseFlags parses the command line. The error is flag.ErrHelp for -h, wraps errUsage if
+// the command line is wrong, and is another one if the -f file cannot be read.
 func parseFlags(args []string, stderr io.Writer) (options, error) {
 	o := options{platform: index.Host()}
 	var list string

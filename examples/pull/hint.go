@@ -20,20 +20,21 @@ var hints = map[content.Reason]string{
 	content.ErrNoPlatform:     "choose another platform with -platform",
 	content.ErrRateLimited:    "wait, or give credentials with a higher limit",
 	content.ErrUnavailable:    "the registry is in trouble; try again later",
-	content.ErrTLS:            "check the registry's certificate; SSL_CERT_FILE names more authorities, and -plain-http uses http",
+	content.ErrTLS:            "check the registry's certificate; set SSL_CERT_FILE to trust more authorities, or give -plain-http to use http",
 	content.ErrNetwork:        "check the registry's name, the network and the proxy variables; the bytes that have arrived are kept",
 	content.ErrTimeout:        "the registry or the network is too slow; the bytes that have arrived are kept, run again to continue",
 	content.ErrStore:          "check the directory, its permissions and the free space; -o names another directory",
 	content.ErrForbiddenURL:   "the registry named an address that the client must not connect to",
-	content.ErrDigestMismatch: "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
-	content.ErrSizeMismatch:   "the registry or a mirror serves other bytes than the image names; nothing of it was stored",
+	content.ErrDigestMismatch: "the registry or a mirror sent wrong bytes, which were not stored",
+	content.ErrSizeMismatch:   "the registry or a mirror sent wrong bytes, which were not stored",
 }
 
-// hint returns what the user can do about err, or "" if err says it.
+// hint returns what the user can do about err, or "" if the text of err says it, or if there
+// is no hint for err.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
-		return "interrupted; whole blobs are kept, run again to continue"
+		return "interrupted; the bytes that have arrived are kept, run again to continue"
 	case errors.Is(err, puller.ErrInvalidImageName):
 		return "" // the error of the parser says what to do
 	case errors.Is(err, puller.ErrImageNeverPull):
@@ -45,8 +46,8 @@ func hint(err error) string {
 	return hints[content.ReasonOf(err)]
 }
 
-// refused reports whether the registry refused a credential, and no other credential
-// got further.
+// refused reports whether the registry answered 401 to a credential and gave no better
+// answer to another one.
 func refused(err error) bool {
 	var all *credentials.AttemptsError
 	if credentials.VerdictOf(err) != credentials.VerdictUnauthorized || !errors.As(err, &all) {
@@ -57,7 +58,7 @@ func refused(err error) bool {
 	})
 }
 
-// oneLine returns err as one line for the user, with a hint about what to do.
+// oneLine returns err as one line for the user, with the hint and the time of the next try.
 func oneLine(err error) string {
 	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	if h := hint(err); h != "" {

@@ -20,7 +20,7 @@ import (
 	"github.com/pullkit/pullkit/puller/pullertest"
 )
 
-// call runs the program in an empty directory, without the machine's configuration.
+// call runs the program and returns its exit status and its output.
 func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -29,6 +29,7 @@ func call(t *testing.T, ctx context.Context, args ...string) (code int, stdout, 
 	return code, out.String(), errs.String()
 }
 
+// inEmptyDir changes into an empty directory, and hides the machine's configuration.
 func inEmptyDir(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -173,8 +174,8 @@ func TestPullWithEachFlag(t *testing.T) {
 	})
 }
 
-// TestEachFailureIsOneLineWithAHint: each failure ends with one line that says what failed, for which image,
-// where, and what to do. The line never has a secret.
+// TestEachFailureIsOneLineWithAHint: the line says what failed, for which image, where, and
+// what to do. It never has a secret.
 func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg, secret, config := startPrivate(t, ocispec.Platform{OS: "linux", Architecture: "amd64"})
@@ -240,8 +241,8 @@ func TestEachFailureIsOneLineWithAHint(t *testing.T) {
 	}
 }
 
-// TestErrorNamesAHostThatDoesNotExist: the error names a host that does not exist. The test needs no resolver,
-// because such a name cannot exist.
+// TestErrorNamesAHostThatDoesNotExist needs no resolver, because the domain invalid has no
+// hosts.
 func TestErrorNamesAHostThatDoesNotExist(t *testing.T) {
 	inEmptyDir(t)
 	code, _, errs := call(t, t.Context(), "registry.invalid/team/app:v1")
@@ -250,8 +251,8 @@ func TestErrorNamesAHostThatDoesNotExist(t *testing.T) {
 	assert.Equal(t, 1, strings.Count(errs, "\n"), errs)
 }
 
-// TestNextPullContinuesAnInterruptedOne: after a pull that ends in the middle of a blob, the next pull continues
-// there.
+// TestNextPullContinuesAnInterruptedOne: a pull ends in the middle of a blob, and the next
+// pull continues there.
 func TestNextPullContinuesAnInterruptedOne(t *testing.T) {
 	inEmptyDir(t)
 	reg, err := pullertest.Start(pullertest.Config{})
@@ -282,8 +283,8 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// TestAnswerToTheValidCredentialCounts: after a stale and a valid credential, the error has the answer to the
-// valid one.
+// TestAnswerToTheValidCredentialCounts: a stale and a valid credential are tried, and the
+// hint is about the answer to the valid one.
 func TestAnswerToTheValidCredentialCounts(t *testing.T) {
 	inEmptyDir(t)
 	reg, _, _ := startPrivate(t)

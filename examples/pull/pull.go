@@ -16,7 +16,8 @@ import (
 	"github.com/pullkit/pullkit/puller/transfer"
 )
 
-// pull pulls each image of o, or explains it with -explain. It returns the exit status.
+// pull pulls each image of o, or explains the pull if -explain is set. It returns the exit
+// status.
 func pull(ctx context.Context, o options, stdout, stderr io.Writer) int {
 	fail := func(err error) int {
 		fmt.Fprintln(stderr, "pull:", oneLine(err))
@@ -100,8 +101,9 @@ func explain(ctx context.Context, p *puller.Puller, o options, secrets credentia
 	return code
 }
 
-// nodeKeyring reads the named config.json, or else the first of the usual ones that exists,
-// with the credential helpers that it names. Without such a file the keyring is empty.
+// nodeKeyring returns the keyring of the node: the credentials in the config.json called
+// name, and those of the credential helpers that the file names. If name is "", it reads the
+// first of the usual files that exists. If none exists, the keyring is empty.
 func nodeKeyring(name string, stderr io.Writer) (credentials.Keyring, error) {
 	config, err := readConfig(name)
 	if err != nil {
@@ -145,8 +147,8 @@ func readSecrets(names []string, stderr io.Writer) (credentials.Keyring, error) 
 	return credentials.FromSecrets(all, credentials.Rules{}), nil
 }
 
-// maxManifest is the most bytes that ParseSecrets accepts. One more byte is read, so that
-// ParseSecrets refuses a longer file.
+// maxManifest is the longest manifest that ParseSecrets accepts, in bytes. readManifest reads
+// one more byte, so that ParseSecrets refuses a longer file.
 const maxManifest = 8 << 20
 
 func readManifest(name string) ([]byte, error) {

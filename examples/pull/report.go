@@ -29,8 +29,9 @@ func newReport(stdout, stderr io.Writer, asJSON bool) *report {
 	return &report{stdout: stdout, stderr: stderr, json: asJSON}
 }
 
-// drawEvery is the least time between two events that redraw the total line. Without events
-// the line is redrawn each second, because its speed and the window's size change.
+// drawEvery is the shortest time between two redraws that events cause. The total line is
+// also redrawn each second, because the speed and the width of the window can change without
+// an event.
 const drawEvery = 100 * time.Millisecond
 
 // showTotal starts a total line for a number of images, if term is a terminal. The
@@ -188,7 +189,7 @@ func (r *report) decision(d puller.Decision) {
 }
 
 func (r *report) encode(v any) {
-	// An error here means that the reader of the pipe has ended.
+	// An error here means that the program which reads the output has ended.
 	_ = json.NewEncoder(r.stdout).Encode(v)
 }
 
@@ -204,8 +205,8 @@ func answerText(a puller.Answer) string {
 	return text + " from " + a.Host
 }
 
-// withUnit writes the size at the end of the kubelet's message about a pulled image with the
-// unit that all other lines have.
+// withUnit returns the kubelet's message about a pulled image. The size at its end, which the
+// kubelet writes in bytes, gets the unit that other lines have.
 func withUnit(message string) string {
 	text, size, found := strings.Cut(message, "Image size: ")
 	if n, err := strconv.ParseInt(strings.TrimSuffix(size, " bytes."), 10, 64); found && err == nil {

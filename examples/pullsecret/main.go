@@ -64,8 +64,8 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// The Pod's secrets are one source. In it longer keys come first, and equal keys are in
-	// the order of the secrets. The node's file comes after them.
+	// The Pod's secrets are one source, in which longer keys come first, and equal keys are
+	// in the order of the secrets. The node's file comes after all secrets.
 	ring := credentials.Join(credentials.FromSecrets(secrets, credentials.Rules{}), node)
 	fmt.Fprintf(out, "Candidates for %s, in order:\n", ref.Name())
 	n := 0

@@ -81,13 +81,13 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "usage: rootfs -o DIR [flags] IMAGE\n       rootfs           (a demonstration on loopback)\n\n"+
-			"The flags of pull are here, with -store for its -o. Its -f and -parallel, which are for several images, are not.\n\nflags:\n")
+			"The flags are those of pull, but -store is pull's -o. There is no -f and no -parallel, because they are for\nseveral images.\n\nflags:\n")
 		flags.PrintDefaults()
 	}
-	flags.StringVar(&o.out, "o", "", "`directory` to make; the root file system is rootfs in it")
+	flags.StringVar(&o.out, "o", "", "`directory` to make; the root file system is its subdirectory rootfs")
 	flags.StringVar(&o.store, "store", "", "OCI image layout `directory` in which the blobs are kept (default: they are removed when the root file system is whole)")
 	flags.BoolVar(&o.rootfs.Devices, "devices", false, "make the devices of the image; only as root")
-	sync := flags.Bool("sync", false, "wait until the files are on disk; without it the directory is used only until the machine starts again")
+	sync := flags.Bool("sync", false, "wait until the files are on disk; without it later calls refuse the directory after the machine was started again")
 	flags.StringVar(&o.config, "config", "", "config.json `file` with credentials (default: $DOCKER_CONFIG/config.json, then the usual places)")
 	flags.Func("secret", "`file` of imagePullSecret manifests, YAML or JSON; repeatable", func(s string) error {
 		o.secrets = append(o.secrets, s)
@@ -192,7 +192,7 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 			}
 		}})
 	}
-	tell := func(result rootfs.Result, err error) error {
+	printResult := func(result rootfs.Result, err error) error {
 		if err != nil {
 			return err
 		}
@@ -215,9 +215,9 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 			out.SetIndent("", "  ")
 			return out.Encode(decision)
 		}
-		if decision.Manifest != "" { // no blob need be fetched to see whether DIR is of this image
+		if decision.Manifest != "" { // enough to see whether DIR is of this image, so no blob is fetched
 			desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: decision.Manifest}
-			return tell(rootfs.Unpack(ctx, store, desc, o.out, o.rootfs))
+			return printResult(rootfs.Unpack(ctx, store, desc, o.out, o.rootfs))
 		}
 	}
 	_, result, err := rootfs.Pull(ctx, store, o.out, o.rootfs, func(ctx context.Context, events func(puller.Event)) (puller.Image, error) {
@@ -233,11 +233,12 @@ func makeRootFS(ctx context.Context, o options, stdout, stderr io.Writer) error 
 	if err != nil {
 		return err
 	}
-	return tell(result, done(true))
+	return printResult(result, done(true))
 }
 
-// openStore opens the layout in which the blobs are kept. done closes the layout. It removes a
-// layout that is only for this image, if whole is true, or if nothing is to be fetched.
+// openStore opens the layout in which the blobs are kept. nothing says that no blob is to be
+// fetched. done closes the layout, and removes a layout that is only for this image if whole or
+// nothing is true.
 func openStore(o options, nothing bool) (store *layout.Layout, done func(whole bool) error, err error) {
 	if o.store != "" {
 		store, err = layout.Open(o.store, layout.Config{})
@@ -273,12 +274,12 @@ func makePrivate(dir string) error {
 	}
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
-		return nil // of a call that was killed
+		return nil // a call that was killed has made it
 	}
 	return err
 }
 
-// describe says what was made, and what the caller may not get.
+// describe returns a line about what was made, and about what of the image was left out.
 func describe(dir string, r rootfs.Result) string {
 	text := fmt.Sprintf("%s: %d layers, %d entries, %d bytes", filepath.Join(dir, "rootfs"), r.Layers, r.Files, r.Bytes)
 	if r.Present {
@@ -328,7 +329,7 @@ func readCredentials(o options) (pods, node credentials.Keyring, err error) {
 	return credentials.FromSecrets(all, credentials.Rules{}), config.WithHelpers(credentials.Exec{}), nil
 }
 
-// oneLine returns err as one line, with what the user can do.
+// oneLine returns err as one line, with a hint about what the user can do.
 func oneLine(err error) string {
 	text := strings.Join(strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
 	switch {

@@ -19,13 +19,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// call runs the program in an empty directory, without the machine's configuration.
+// call runs the program and returns its exit status and its output.
 func call(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	code = run(ctx, args, &out, &errs)
 	return code, out.String(), errs.String()
 }
 
+// inEmptyDir changes into an empty directory, and hides the machine's configuration.
 func inEmptyDir(t *testing.T) string {
 	t.Helper()
 	if runtime.GOOS == "windows" {
@@ -84,7 +85,7 @@ func TestDemonstrationMakesARootFileSystem(t *testing.T) {
 	assert.Empty(t, names(t, dir), "something is left in the temporary directory")
 }
 
-func TestARootFileSystemOfAPrivateImage(t *testing.T) {
+func TestAPrivateImageBecomesARootFileSystem(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg := startRegistry(t)
 	auth := config(t, dir, reg.Host())
@@ -105,17 +106,17 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	code, out, errs = call(t.Context(), "-config", auth, "-json", "-o", "app", image)
 	after, err := os.Stat(".")
 	require.NoError(t, err)
-	assert.Equal(t, before.ModTime(), after.ModTime(), "something is made next to a directory that is there")
+	assert.Equal(t, before.ModTime(), after.ModTime(), "nothing is made next to a directory that an earlier call has made")
 	assert.Empty(t, names(t, temp))
 	require.Equal(t, 0, code, errs)
 	var result struct{ Layers int }
 	require.NoError(t, json.Unmarshal([]byte(out), &result), out)
 	assert.Equal(t, 2, result.Layers)
-	assert.Zero(t, reg.Counts().BlobGet, "blobs are fetched for a directory that is there")
+	assert.Zero(t, reg.Counts().BlobGet, "no blob is fetched for a directory that an earlier call has made")
 	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
 
 	code, out, errs = call(t.Context(), "-config", auth, "-devices", "-o", "app", image)
-	assert.Equal(t, 1, code, "a directory without devices is called one with them: %s", out)
+	assert.Equal(t, 1, code, "a directory without devices is not one with devices: %s", out)
 	assert.Contains(t, errs, "it was made with another Config.Devices")
 
 	code, _, errs = call(t.Context(), "-config", auth, "-o", "app", reg.Host()+"/team/app:v2")
@@ -130,7 +131,7 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	assert.Equal(t, 0, code, errs)
 	t.Setenv("REGISTRY_AUTH_FILE", "")
 
-	// With -store the blobs stay, and the next one needs no registry.
+	// With -store the blobs stay, and the next root file system needs no registry.
 	code, _, errs = call(t.Context(), "-config", auth, "-store", "images", "-o", "second", image)
 	require.Equal(t, 0, code, errs)
 	reg.ResetCounts()
@@ -140,7 +141,7 @@ func TestARootFileSystemOfAPrivateImage(t *testing.T) {
 	assert.Equal(t, names(t, "second/rootfs"), names(t, "third/rootfs"))
 }
 
-// An interrupted call leaves its blobs, and the next one fetches only the others.
+// An interrupted call leaves its blobs, and the next call goes on with them.
 func TestAnInterruptedCallIsContinued(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg := startRegistry(t)
@@ -162,7 +163,7 @@ func TestAnInterruptedCallIsContinued(t *testing.T) {
 	assert.Equal(t, []string{"app", "auth.json"}, names(t, dir))
 }
 
-func TestWrongUsage(t *testing.T) {
+func TestWrongUsageIsExplained(t *testing.T) {
 	inEmptyDir(t)
 	for _, c := range []struct {
 		args []string
@@ -182,7 +183,7 @@ func TestWrongUsage(t *testing.T) {
 	}
 }
 
-func TestExplain(t *testing.T) {
+func TestExplainListsTheBlobsToFetch(t *testing.T) {
 	dir := inEmptyDir(t)
 	reg := startRegistry(t)
 	code, out, errs := call(t.Context(), "-config", config(t, dir, reg.Host()), "-explain", reg.Host()+"/team/app:v1")

@@ -23,8 +23,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// demo starts a registry and a node that serves what it pulls. A second node pulls from the
-// first one while the registry is away.
+// demo starts a registry and a node that serves what it pulls. The registry stops, and a
+// second node pulls from the first node.
 func demo(ctx context.Context, stdout io.Writer) error {
 	dir, err := os.MkdirTemp("", "serve")
 	if err != nil {
@@ -79,7 +79,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	fmt.Fprintf(stdout, "node 2 has the same image: %t, while the registry is away\n", got.Digest == img.Digest && got.Manifest == img.Manifest)
+	fmt.Fprintf(stdout, "node 2 has the same image: %t, although the registry has stopped\n", got.Digest == img.Digest && got.Manifest == img.Manifest)
 	return nil
 }
 

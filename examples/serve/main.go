@@ -58,13 +58,13 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
 		fmt.Fprint(stderr, "usage: serve -store DIR [flags]\n       serve            (a demonstration on loopback)\n\n"+
-			"Gives the images of a store to other nodes. Without -all only what the records call\npublic is served: what was pulled from the registry itself without a credential.\n\nflags:\n")
+			"Gives the images of a store to other nodes. Without -all it serves only what is public by the\nrecords: what was pulled from the registry itself without a credential.\n\nflags:\n")
 		flags.PrintDefaults()
 	}
 	flags.StringVar(&o.store, "store", "", "OCI image layout `directory` with the images")
 	flags.StringVar(&o.records, "records", "", "`directory` with the records of the Puller that fills the store (default: DIR.records)")
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:5050", "`address` to listen on")
-	flags.StringVar(&o.registry, "registry", "docker.io", "`registry` of names that say none")
+	flags.StringVar(&o.registry, "registry", "docker.io", "`registry` of names that have none")
 	flags.Func("from", "`registry` whose images are pulled if they are missing; repeatable", func(s string) error {
 		o.from = append(o.from, s)
 		return nil
@@ -76,7 +76,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 		return o, err
 	}
 	if o.store == "" || flags.NArg() > 0 {
-		return o, errors.New("name the store with -store DIR, and nothing else")
+		return o, errors.New("give the store with -store DIR, and no other arguments than flags")
 	}
 	if o.records == "" {
 		o.records = strings.TrimRight(o.store, "/\\") + ".records"

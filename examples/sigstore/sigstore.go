@@ -33,14 +33,15 @@ type Config struct {
 	// verify.WithTransparencyLog(1), verify.WithObserverTimestamps(1) and
 	// verify.WithSignedCertificateTimestamps(1). At least one option is needed.
 	Verifier []verify.VerifierOption
-	// Identities are the signers, of which one must have signed: the identity in the
-	// certificate and the issuer that has verified it. None means that a key of Trusted
-	// must have signed, without a certificate.
+	// Identities are the signers, of which one must have signed. Each has the identity in
+	// the certificate, and the issuer that has verified it. If Identities is empty, a key of
+	// Trusted must have signed, without a certificate.
 	Identities []verify.CertificateIdentity
 	// Name is the signer in words, for errors.
 	Name string
-	// Version is what the check decides by. Change it with Trusted and Identities, so that
-	// images that were admitted are asked about again.
+	// Version is the fingerprint of the check. Change it when Trusted, Verifier or
+	// Identities changes: then the Puller asks the check again about images that it has
+	// admitted.
 	Version string
 }
 
@@ -78,7 +79,7 @@ type judge struct {
 	signers  []verify.PolicyOption
 }
 
-// verify verifies one bundle, and returns who has signed.
+// verify verifies one bundle, and returns the signer.
 func (j judge) verify(image content.Admission, sig pullverify.Signature) (string, error) {
 	if len(sig.Layers) != 1 {
 		return "", fmt.Errorf("a bundle is one layer, and this manifest has %d", len(sig.Layers))
@@ -104,9 +105,9 @@ func (j judge) verify(image content.Admission, sig pullverify.Signature) (string
 	return "key", nil
 }
 
-// certificate says of whom the certificate of a bundle is, until when it was valid, and
-// whether an authority that is trusted has issued it; "" if the bundle has none. The errors
-// of the verifier do not say that.
+// certificate returns a text about the certificate of a bundle: its names, whether a trusted
+// authority has issued it, and until when it was valid. The errors of the verifier do not say
+// that. If the bundle has no certificate, the text is "".
 func (j judge) certificate(b *bundle.Bundle) string {
 	material, err := b.VerificationContent()
 	if err != nil || material.Certificate() == nil {
@@ -129,6 +130,6 @@ func (j judge) certificate(b *bundle.Bundle) string {
 	return fmt.Sprintf(" (certificate of %q %s, valid until %s)", names, by, cert.NotAfter.UTC().Format(time.RFC3339))
 }
 
-// oneLine returns an error whose text is one line. It hides the causes, because the check
-// itself has failed only if the registry could not be read.
+// oneLine returns an error whose text is one line, and which wraps nothing. What err wraps
+// could make this refusal look like a check that could not decide.
 func oneLine(err error) error { return errors.New(strings.Join(strings.Fields(err.Error()), " ")) }

@@ -46,7 +46,7 @@ const (
 	team   = "release@team.example"
 )
 
-// A server is the registry of go-containerregistry with the referrers API, behind a password.
+// A server is the registry of go-containerregistry, with the referrers API and a password.
 type server struct {
 	*httptest.Server
 	host string
@@ -142,7 +142,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// bundle signs the digest of an image as cosign does: a statement whose subject it is.
+// bundle returns a bundle as cosign makes it: a signed statement whose subject is the digest
+// of an image.
 func (a *authority) bundle(t *testing.T, image digest.Digest, identity string, from time.Time) []byte {
 	pair, err := sign.NewEphemeralKeypair(nil)
 	require.NoError(t, err)
@@ -294,7 +295,8 @@ func TestAKeyAdmitsImages(t *testing.T) {
 	assert.ErrorIs(t, err, puller.ErrSignatureValidation)
 }
 
-// The list of go-containerregistry's registry: the filter, another subject, no referrers.
+// The lists of go-containerregistry's registry are read: with a filter, for another subject,
+// and without referrers.
 func TestReferrersOfGoContainerregistry(t *testing.T) {
 	s := startServer(t)
 	image := s.image(t, "v1")

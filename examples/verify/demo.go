@@ -30,7 +30,8 @@ func sign(reg *pullertest.Registry, subject ocispec.Descriptor, text []byte, key
 	return nil
 }
 
-// demo shows which images of a private registry a policy admits, and why not the others.
+// demo shows which images of a private registry a policy admits, and why it refuses the
+// others.
 func demo(ctx context.Context, stdout io.Writer) error {
 	reg, err := pullertest.Start(pullertest.Config{Auth: pullertest.AuthBasic, Users: []pullertest.User{{Name: "robot", Password: "s3cret-pass"}}})
 	if err != nil {
@@ -99,7 +100,7 @@ func demo(ctx context.Context, stdout io.Writer) error {
 	for _, image := range []string{"team/app:signed", "team/app:unsigned", "team/app:stranger", "team/app:swapped", "other/app:v1"} {
 		show(image, pullpolicy.IfNotPresent)
 	}
-	fmt.Fprintln(stdout, "\nThe image that is stored was admitted, so nothing is asked again:")
+	fmt.Fprintln(stdout, "\nThe stored image was admitted by the pull, so neither the check nor the registry is asked:")
 	show("team/app:signed", pullpolicy.Never)
 	return ctx.Err()
 }

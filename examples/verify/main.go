@@ -88,7 +88,7 @@ func parseFlags(args []string, stderr io.Writer) (o options, err error) {
 	})
 	flags.BoolVar(&o.plainHTTP, "plain-http", false, "use plain http for the registries of the named images")
 	flags.BoolVar(&o.explain, "explain", false, "print what a pull would do and why, and do not pull")
-	flags.BoolVar(&o.trustPresent, "trust-present", false, "use images that are in the layout already without a check")
+	flags.BoolVar(&o.trustPresent, "trust-present", false, "use images that are in the layout already, without a check")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

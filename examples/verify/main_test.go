@@ -80,7 +80,7 @@ func TestProgramsDecideAboutAPrivateImage(t *testing.T) {
 	assert.Contains(t, out, "has admitted")
 	assert.Contains(t, out, "by check => signed by key 7")
 
-	// Other programs decide again about the image that is stored.
+	// A changed program is asked about the stored image again.
 	program(t, `echo revoked; exit 1 # now`)
 	code, _, errs = call(t, append([]string{"-policy", "Never"}, args...)...)
 	assert.Equal(t, 1, code)

@@ -15,8 +15,8 @@ import (
 
 // signatureType is the artifact type of the signatures of this example. A signature is a
 // manifest that refers to the image. Its one layer has the 64 bytes of an Ed25519 signature
-// of the image's digest. For images of others, use a check with sigstore-go or notation-go,
-// as in examples/sigstore and examples/notation.
+// of the image's digest. No other tool makes such signatures. For those of cosign and
+// notation see examples/sigstore and examples/notation.
 const signatureType = "application/vnd.example.pullkit.ed25519.v1"
 
 // signed returns a check that admits images with a signature by the key.
@@ -35,5 +35,6 @@ func signed(name string, key ed25519.PublicKey) content.Check {
 	})
 }
 
-// signedText is what is signed: the digest, with the purpose before it.
+// signedText returns the bytes that are signed: the digest, after a word that says what it is
+// the digest of.
 func signedText(d digest.Digest) []byte { return fmt.Appendf(nil, "image %s", d) }

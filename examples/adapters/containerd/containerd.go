@@ -6,9 +6,10 @@
 //
 //	authorizer := docker.NewDockerAuthorizer(docker.WithAuthCreds(containerd.Credentials(ctx, ring, ref)))
 //
-// The resolver gives the function only a host, so the function is made for one image: from
-// the host it could not distinguish two teams' paths on one registry. The other candidates
-// are lost, and so are registry tokens, which the resolver cannot use.
+// The resolver gives the function only a host. From the host the function could not
+// distinguish two teams' paths on one registry, so it is made for one image. It returns the
+// first candidate for the image that is not a registry token, because the resolver cannot use
+// registry tokens. All other candidates are lost.
 //
 // [Each] tries all candidates: it calls a function with an authorizer's function for
 // each candidate in turn, by credentials.Each, until one call succeeds.
@@ -65,7 +66,7 @@ func usable(c credentials.Credential) bool {
 	return c.Anonymous() || c.Username != "" || !c.Password.IsZero() || !c.IdentityToken.IsZero()
 }
 
-// one returns one credential for ref's registry.
+// one returns a Func that returns c for ref's registry, and no login for other hosts.
 func one(c credentials.Credential, ref reference.Reference) Func {
 	return func(host string) (string, string, error) {
 		switch {
@@ -78,8 +79,8 @@ func one(c credentials.Credential, ref reference.Reference) Func {
 	}
 }
 
-// sameHost reports whether host is registry. containerd connects to docker.io under another
-// name.
+// sameHost reports whether host is a host of registry. containerd connects to docker.io under
+// another name.
 func sameHost(host, registry string) bool {
 	return host == registry || registry == "docker.io" && host == "registry-1.docker.io"
 }

@@ -87,8 +87,8 @@ func Image(ctx context.Context, ring credentials.Keyring, image name.Reference, 
 }
 
 // judge adds to err the registry's status, for credentials.Each, and marks err with
-// credentials.Stop if no other credential can help. After 404 another one can, because some
-// registries answer 404 in place of 403.
+// credentials.Stop if no other credential can help. After 404 another credential can help,
+// because some registries answer 404 in place of 403.
 func judge(err error) error {
 	var answer *transport.Error
 	if !errors.As(err, &answer) {

@@ -16,8 +16,8 @@ import (
 )
 
 // TestCraneReadsTheLayout: go-containerregistry, with which crane reads layouts, reads and
-// verifies the layout of a pull. First one of the image's two platforms is stored, then
-// both.
+// verifies the layout of a pull. First the layout has one of the image's two platforms, and
+// then both.
 func TestCraneReadsTheLayout(t *testing.T) {
 	platforms := []ocispec.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64", Variant: "v8"}}
 	reg, err := pullertest.Start(pullertest.Config{})

@@ -1,8 +1,8 @@
 // Package oras gives the credentials of pullkit to oras-go.
 //
-// [Credential] returns an auth.CredentialFunc. oras-go gives that function only a host, so
-// it is made for one image: from the host it could not distinguish two teams' paths on one
-// registry. It returns one credential. The other candidates, a second pull secret for
+// [Credential] returns an auth.CredentialFunc. oras-go gives that function only a host. From
+// the host the function could not distinguish two teams' paths on one registry, so it is made
+// for one image. It returns one credential. The other candidates, a second pull secret for
 // example, are lost.
 //
 // [Each] tries all candidates: it calls a function with a repository for each candidate
@@ -41,7 +41,7 @@ func Credential(ring credentials.Keyring, ref reference.Reference) auth.Credenti
 	}
 }
 
-// sameHost reports whether hostport is registry. oras-go connects to docker.io under
+// sameHost reports whether hostport is a host of registry. oras-go connects to docker.io under
 // another name.
 func sameHost(hostport, registry string) bool {
 	return hostport == registry || registry == "docker.io" && hostport == "registry-1.docker.io"
@@ -83,8 +83,8 @@ func Each[T any](ctx context.Context, ring credentials.Keyring, ref reference.Re
 }
 
 // judge adds to err the registry's status, for credentials.Each, and marks err with
-// credentials.Stop if no other credential can help. After 404 another one can, because some
-// registries answer 404 in place of 403.
+// credentials.Stop if no other credential can help. After 404 another credential can help,
+// because some registries answer 404 in place of 403.
 func judge(err error) error {
 	status := 0
 	var answer *errcode.ErrorResponse
