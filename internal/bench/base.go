@@ -12,11 +12,11 @@ import (
 	"strings"
 )
 
-// baseDir is where the base's files are.
+// baseDir returns the directory of the base's files.
 func (b *bench) baseDir() string { return filepath.Join(b.dir, "base") }
 
-// buildBase builds program pull as it was at the commit of flag -base, out of the
-// repository's history.
+// buildBase builds examples/pull at the commit of the flag -base. It takes the files from the
+// history of this clone.
 func (b *bench) buildBase(ctx context.Context) error {
 	if b.base == "" {
 		return nil
@@ -24,7 +24,7 @@ func (b *bench) buildBase(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()
 	if out, err := exec.CommandContext(ctx, "git", "-C", b.root, "cat-file", "-e", b.base+"^{commit}").CombinedOutput(); err != nil {
-		return fmt.Errorf("this clone has no such commit (git fetch --unshallow brings all that the origin has): %w: %s", err, lastLine(string(out)))
+		return fmt.Errorf("this clone has no such commit (git fetch --unshallow fetches the whole history): %w: %s", err, lastLine(string(out)))
 	}
 	cmd := exec.CommandContext(ctx, "git", "-C", b.root, "archive", "--format=tar", b.base)
 	files, err := cmd.StdoutPipe()
@@ -52,7 +52,7 @@ func unpack(r io.Reader, dir string) error {
 	for {
 		head, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			_, err = io.Copy(io.Discard, r) // what git pads with
+			_, err = io.Copy(io.Discard, r) // the padding that git writes after the archive
 			return err
 		}
 		if err != nil {

@@ -21,34 +21,32 @@ type bench struct {
 	options
 	stdout, stderr io.Writer
 
-	dir     string // removed at the end; holds programs, images, home and what clients write
-	root    string // of the repository
-	skopeo  string // path of the program, "" without one
-	nginx   string // the same
-	varnish string
-	strace  string
-	failed  int // pulls of pullkit that failed
-	goals   []report.Line
+	dir    string // removed at the end; has the programs, images, home and what clients write
+	root   string // of the repository
+	failed int    // pulls of pullkit that failed
+	goals  []report.Line
 
-	podman, containerd, ctr string // paths of programs
+	// The paths of programs; "" if a program is not installed.
+	skopeo, nginx, varnish, strace string
+	podman, containerd, ctr        string
 }
 
-// bin is the directory of the programs, images that of the registry, home what
-// clients take for the user's, and out where they write.
+// bin returns the path of a program, images the registry's directory, home the home directory
+// of the clients, and out the directory in which they write.
 func (b *bench) bin(name string) string { return filepath.Join(b.dir, "bin", name) }
 func (b *bench) images() string         { return filepath.Join(b.dir, "images") }
 func (b *bench) home() string           { return filepath.Join(b.dir, "home") }
 func (b *bench) out() string            { return filepath.Join(b.dir, "out") }
 
-// wants reports whether one of the comparisons was asked for.
+// wants reports whether the flag -run matches one of the comparisons.
 func (b *bench) wants(names ...string) bool { return slices.ContainsFunc(names, b.only.MatchString) }
 
-// reach notes a goal for the last table.
+// reach adds a goal to the last table.
 func (b *bench) reach(row string, g report.Goal, ours, base, peer string) {
 	b.goals = append(b.goals, report.Line{Row: row, Goal: g, Ours: ours, Base: base, Peer: peer})
 }
 
-// allGoals is the last table.
+// allGoals returns the last table.
 func (b *bench) allGoals() *report.Table {
 	base := b.base
 	if base == "" {
@@ -77,8 +75,8 @@ func (b *bench) print(tables ...*report.Table) error {
 	return nil
 }
 
-// micro lets command micro compare single functions, in a process of its own:
-// this one stays small, see peak.
+// micro runs command micro, which compares single functions. It is a process of its own so
+// that this process stays small: see peak.
 func (b *bench) micro(ctx context.Context) error {
 	goals := filepath.Join(b.dir, "goals.json")
 	args := []string{"-goals", goals}
@@ -105,7 +103,7 @@ func (b *bench) micro(ctx context.Context) error {
 	return json.Unmarshal(data, &b.goals)
 }
 
-// prepare makes the directories that clients see.
+// prepare makes the home directory of the clients and the directory in which they write.
 func (b *bench) prepare() error {
 	for _, dir := range []string{b.home(), b.out()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -119,7 +117,8 @@ func (b *bench) prepare() error {
 	return b.logIn("")
 }
 
-// logIn gives clients the user and password of a registry, or none.
+// logIn writes the config.json of the clients: with a login for the registry host, or without
+// logins if host is "".
 func (b *bench) logIn(host string) error {
 	config := `{"auths":{}}`
 	if host != "" {
@@ -128,11 +127,11 @@ func (b *bench) logIn(host string) error {
 	return os.WriteFile(filepath.Join(b.home(), "config.json"), []byte(config), 0o600)
 }
 
-// spread asks ext4 to place each directory in dir far from the others, as it does
-// in the root of a file system: by a hash of its name. Creating a file near many that
-// were deleted within the last minutes is slow there, since their inodes are looked
-// at and passed over: without this a client would pay for the one before it, with up
-// to three times its own time. Other file systems refuse, which does no harm.
+// spread asks ext4 to place the directories in dir far from each other, as it does in the root
+// of a file system. Near many files that were deleted within the last minutes ext4 is slow to
+// create a file, because it looks at their inodes and passes over them. Without spread the
+// files that one client has left make the next client up to three times as slow. Other file
+// systems refuse the attribute, and do not need it.
 func spread(dir string) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -145,9 +144,9 @@ func spread(dir string) {
 	}
 }
 
-// fresh returns a directory for one client, which does not exist yet and whose name
-// was never used. All that others wrote or removed is on the disk when it returns, so
-// that nobody waits for the writes of another.
+// fresh returns the path of a directory for one client. The directory does not exist, and its
+// name was never used. When fresh returns, all that other clients have written or removed is
+// on the disk, so that the client does not wait for that.
 func (b *bench) fresh(client string) (string, error) {
 	f, err := os.Open(b.out())
 	if err != nil {

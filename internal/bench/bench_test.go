@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// readTables are the rows of each table of a report, by title and by first cell.
+// readTables returns the rows of each table of a report, by the title and by the first cell.
 func readTables(text string) map[string]map[string][]string {
 	tables := map[string]map[string][]string{}
 	var rows map[string][]string
@@ -35,9 +35,9 @@ func readTables(text string) map[string]map[string][]string {
 	return tables
 }
 
-// TestAShortRunHasEveryTable runs the whole command with little to measure: every table has its
-// rows, every client that should pull does, requests are exactly as many as
-// promised, and nothing stays in the directory. No figure is judged by its time.
+// TestAShortRunHasEveryTable runs the whole command with little to measure. Every table has its
+// rows, every client that should succeed does, the numbers of requests are exactly as promised,
+// and nothing is left in the directory. No time is checked.
 func TestAShortRunHasEveryTable(t *testing.T) {
 	dir := t.TempDir()
 	var out, progress bytes.Buffer
@@ -54,11 +54,11 @@ func TestAShortRunHasEveryTable(t *testing.T) {
 	ours := []string{pullkit, "HEAD"}
 	expected := 0
 	for _, want := range []struct {
-		title string   // begins so
-		count int      // of such tables
-		rows  int      // of each, with the head; 0 = any
-		first []string // in the first column
-		head  []string // in the head
+		title string   // the beginning of the title
+		count int      // tables with such a title
+		rows  int      // rows of each table, its head included; 0 = any
+		first []string // cells of the first column
+		head  []string // cells of the head
 	}{
 		{title: "Machine and versions", count: 1},
 		{title: "Parsing an image name", count: 1, rows: 7},
@@ -119,7 +119,7 @@ func TestAShortRunHasEveryTable(t *testing.T) {
 		}
 	}
 	for row, cells := range tables["All goals"] {
-		// Those need programs that may be missing.
+		// The other rows need programs that may not be installed.
 		if !strings.HasPrefix(row, "Behind nginx") && !strings.Contains(row, "system calls") {
 			assert.NotEqual(t, "not judged", cells[5], row)
 		}
@@ -134,15 +134,15 @@ func TestAShortRunHasEveryTable(t *testing.T) {
 	assert.Equal(t, "all: met", requests["pullkit, Always"][7])
 }
 
-// TestMissingProgramsAreNamedAndTheRunGoesOn holds that a comparison which needs programs names those that
-// are not installed, and that the run goes on.
+// TestMissingProgramsAreNamedAndTheRunGoesOn: a comparison names the programs that it needs and
+// that are not installed, and is not an error.
 func TestMissingProgramsAreNamedAndTheRunGoesOn(t *testing.T) {
 	var out, progress bytes.Buffer
 	b := &bench{stdout: &out, stderr: &progress, skopeo: "/usr/bin/skopeo"}
 	b.options.short = true
 	require.NoError(t, runNginxSmall(t.Context(), b))
 	assert.Contains(t, out.String(), "Not measured: nginx is not installed (apt-get install nginx).")
-	require.NoError(t, b.countSyncs(t.Context(), row{})) // which needs no registry then
+	require.NoError(t, b.countSyncs(t.Context(), row{})) // without strace it starts no registry
 	assert.Contains(t, out.String(), "Not measured: strace is not installed (apt-get install strace).")
 	require.Len(t, b.goals, 2)
 	for _, l := range b.goals {
@@ -150,7 +150,7 @@ func TestMissingProgramsAreNamedAndTheRunGoesOn(t *testing.T) {
 	}
 }
 
-// TestAMissingBaseCommitIsNamed holds that a commit which the clone has not is named.
+// TestAMissingBaseCommitIsNamed: the error names a commit that the clone does not have.
 func TestAMissingBaseCommitIsNamed(t *testing.T) {
 	var out, progress bytes.Buffer
 	const commit = "0123456789012345678901234567890123456789"
@@ -158,7 +158,7 @@ func TestAMissingBaseCommitIsNamed(t *testing.T) {
 	assert.Contains(t, progress.String(), "-base "+commit+": this clone has no such commit")
 }
 
-// An interrupter cancels when what is written to it has a certain word in it.
+// An interrupter calls cancel when a certain word is written to it.
 type interrupter struct {
 	mu     sync.Mutex
 	text   strings.Builder
@@ -176,7 +176,7 @@ func (i *interrupter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestAnInterruptedRunLeavesNothingBehind holds that a run which is interrupted leaves nothing behind.
+// TestAnInterruptedRunLeavesNothingBehind interrupts a run at several points.
 func TestAnInterruptedRunLeavesNothingBehind(t *testing.T) {
 	for _, word := range []string{"building", "cold A", "oras-go"} {
 		dir := t.TempDir()

@@ -10,10 +10,12 @@ import (
 	"time"
 )
 
-// module is the repository's; this directory's go.mod replaces it by the working tree.
+// module is the path of the root module. The go.mod of this directory replaces the module by
+// the working tree.
 const module = "github.com/pullkit/pullkit"
 
-// build makes the programs that are compared, with their peers as go.mod has them.
+// build builds the programs that the comparisons need. The versions of the peers are those in
+// go.mod. It also finds the programs that are installed.
 func (b *bench) build(ctx context.Context) (err error) {
 	if b.root, err = b.goCommand(ctx, "list", "-m", "-f", "{{.Dir}}", module); err != nil {
 		return err
@@ -51,8 +53,8 @@ func (b *bench) build(ctx context.Context) (err error) {
 	return err
 }
 
-// installed is the path of a program, "" without it. nginx is where an ordinary user does
-// not look.
+// installed returns the path of a program, or "" if it is not installed. It also looks in
+// /usr/sbin, which has nginx and is not in the PATH of an ordinary user.
 func installed(program string) string {
 	for _, name := range []string{program, filepath.Join("/usr/sbin", program)} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -62,10 +64,12 @@ func installed(program string) string {
 	return ""
 }
 
-// buildLimit bounds a go command: the peers are heavy where nothing is built yet.
+// buildLimit limits a go command. It is long because the peers are large, and because the
+// build cache may be empty.
 const buildLimit = 20 * time.Minute
 
-// goCommand runs the go command and returns the last thing it said.
+// goCommand runs the go command and returns its standard output. The error has the last line
+// of its standard error.
 func (b *bench) goCommand(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, buildLimit)
 	defer cancel()

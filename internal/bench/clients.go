@@ -7,25 +7,25 @@ import (
 	"time"
 )
 
-// A job is what a client is to pull, and where to.
+// A job says what a client pulls, and where it stores that.
 type job struct {
 	host, repository string
-	tag, digest      string        // one of them
+	tag, digest      string        // one of them is set
 	names            []string      // of many images
-	list             string        // file with those names
-	parallel         int           // of pullkit: images at a time
+	list             string        // file with these names
+	parallel         int           // for pullkit: images at a time
 	dir              string        // of the OCI layout
-	index            bool          // choose platform
-	tls              bool          // speak https
-	connections      int           // of an ideal, 0 = one for each processor
-	limit            time.Duration // how long it may take, 0 = clientLimit
-	policy           string        // pullkit's: the others have none
+	index            bool          // the image is an index: choose platform
+	tls              bool          // use https
+	connections      int           // for an ideal: connections for layers, 0 = one for each processor
+	limit            time.Duration // how long the pull may take, 0 = clientLimit
+	policy           string        // for pullkit: the pull policy, which other clients do not have
 }
 
-// platform is what is chosen from an index.
+// platform is the platform that clients choose from an index.
 const platform = "linux/amd64"
 
-// name is the image's.
+// name returns the name of the image.
 func (j job) name() string {
 	if j.digest != "" {
 		return j.host + "/" + j.repository + "@" + j.digest
@@ -33,7 +33,7 @@ func (j job) name() string {
 	return j.host + "/" + j.repository + ":" + j.tag
 }
 
-// label is what the image is called in a layout that wants a tag.
+// label returns the tag of the image in a layout, for clients that need one there.
 func (j job) label() string {
 	if j.digest != "" {
 		return "image"
@@ -41,25 +41,26 @@ func (j job) label() string {
 	return j.tag
 }
 
-// A client pulls images by a program.
+// A client is a program that pulls images.
 type client struct {
 	name    string
-	program string
-	pull    func(j job) []string
-	many    func(j job) []string // many images by one process; nil: it cannot
-	ideal   bool                 // no client, but what the machine gives
-	base    bool                 // ours, as it was
+	program string               // path
+	pull    func(j job) []string // returns the arguments that pull one image
+	many    func(j job) []string // the same for many images by one process; nil = the program cannot do that
+	ideal   bool                 // not a client: it shows what the machine can do
+	base    bool                 // pullkit at the commit of the flag -base
 }
 
-// pullkit is the name of ours.
+// pullkit is the name of the client of this repository.
 const pullkit = "pullkit"
 
-// peer reports whether a client is another's.
+// peer reports whether a client is a program of another project.
 func (c client) peer() bool { return !c.ideal && !c.base && c.name != pullkit }
 
-// clients are all programs, in the order in which they take turns. skopeo syncs
-// each blob and pullkit all it writes, with its names; the others sync nothing.
-// An ideal comes after pullkit, whose number of connections it may take.
+// clients returns all clients that are installed and that the flag -clients matches, in the
+// order in which they take turns. An ideal comes after pullkit, because it may take over
+// pullkit's number of connections. skopeo syncs each blob, and pullkit syncs all that it
+// writes, names included. The other clients sync nothing.
 func (b *bench) clients() []client {
 	all := []client{
 		{name: "crane", program: b.bin("crane"), pull: cranePull, many: craneMany},
@@ -80,7 +81,7 @@ func (b *bench) clients() []client {
 	return there
 }
 
-// clientsThat are those that keep holds for.
+// clientsThat returns the clients for which keep returns true.
 func (b *bench) clientsThat(keep func(client) bool) []client {
 	var clients []client
 	for _, c := range b.clients() {
@@ -91,17 +92,17 @@ func (b *bench) clientsThat(keep func(client) bool) []client {
 	return clients
 }
 
-// realClients are those that a user could take.
+// realClients returns all clients except the ideals.
 func (b *bench) realClients() []client {
 	return b.clientsThat(func(c client) bool { return !c.ideal })
 }
 
-// named are the clients of those names, ours and the base.
+// named returns the clients with these names, pullkit and the base.
 func (b *bench) named(names ...string) []client {
 	return b.clientsThat(func(c client) bool { return slices.Contains(names, c.name) || !c.ideal && !c.peer() })
 }
 
-// plain returns args for http, and nothing for https.
+// plain returns args if the job uses http, and nil if it uses https.
 func (j job) plain(args ...string) []string {
 	if j.tls {
 		return nil

@@ -8,8 +8,8 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// A comparison is a set of tables, one a figure: a line for each row, a column
-// for each client.
+// A comparison is a set of tables, one for each figure. A table has a line for each row and a
+// column for each client.
 type comparison struct {
 	name    string // of the scenario
 	title   string
@@ -18,25 +18,26 @@ type comparison struct {
 	figures []figure
 	site    func(ctx context.Context) (site, error)
 	job     job // what all rows have in common
-	rounds  int // at most so many, 0 = those of the command line
-	least   int // at least so many, except with -short
+	rounds  int // the most rounds, 0 = as many as the command line says
+	least   int // the fewest rounds, except with -short
 	args    arguments
-	before  func(c client, j *job, so runs) // if not nil, sees what a client is to do, and the row's results so far
+	before  func(c client, j *job, so runs) // changes the job of a client before its pull; so are the row's results so far; nil = no change
 	notes   []string
 }
 
-// arguments are the command line that lets a client do a job.
+// arguments returns the arguments with which a client does a job.
 type arguments func(c client, j job) ([]string, error)
 
-// pullOne pulls one image.
+// pullOne returns the arguments with which a client pulls one image.
 func pullOne(c client, j job) ([]string, error) { return c.pull(j), nil }
 
-// registry is the site of most comparisons.
+// registry returns a function that starts a registry, which is the site of most comparisons.
+// link are the registry's flags.
 func (b *bench) registry(link ...string) func(ctx context.Context) (site, error) {
 	return func(ctx context.Context) (site, error) { return b.serve(ctx, link...) }
 }
 
-// turns are the rounds of a comparison.
+// turns returns the number of rounds of a comparison.
 func (b *bench) turns(c comparison) int {
 	switch {
 	case c.rounds > 0:
@@ -47,8 +48,8 @@ func (b *bench) turns(c comparison) int {
 	return b.rounds
 }
 
-// compareRows lets the clients take turns, round after round, row after row, and
-// prints the medians.
+// compareRows measures one row after another. In each round of a row all clients pull in turn.
+// It prints the medians.
 func (b *bench) compareRows(ctx context.Context, c comparison) (err error) {
 	before := report.Load()
 	s, err := c.site(ctx)

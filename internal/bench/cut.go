@@ -10,7 +10,7 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// cutAfter is how much a connection carries in scenario cut.
+// cutAfter returns after how many bytes a connection ends in the scenario cut.
 func cutAfter(b *bench) int64 {
 	if b.short {
 		return 256 * kib
@@ -18,16 +18,18 @@ func cutAfter(b *bench) int64 {
 	return 48 * mib
 }
 
-// cutRow is the image of the scenarios cut and killed.
+// cutRow returns the row of the scenarios cut and killed.
 func cutRow(b *bench) row { return limitedRows(b)[0] }
 
 func cutImages(b *bench) []string { return []string{cutRow(b).spec()} }
 
-// cutLimit is how often the image's bytes may come when connections end in order.
+// cutLimit is the goal for the bytes that the registry sends if connections end in order, in
+// multiples of the image.
 const cutLimit = 1.01
 
-// runCut lets each client pull over connections that end early: whether it gets
-// through, and how much it needs for it, depends little on time.
+// runCut lets each client pull over connections that end early. The figures are whether the
+// client succeeds, and how many bytes it needs. They depend little on the speed of the
+// machine.
 func runCut(ctx context.Context, b *bench) error {
 	r := cutRow(b)
 	before := report.Load()
@@ -83,7 +85,7 @@ func (b *bench) pullCut(ctx context.Context, r row, flags ...string) (rs runs, e
 	return rs, nil
 }
 
-// ofBase prints what the base did, if there is one.
+// ofBase returns the text about the base's results, or "" without a base.
 func (b *bench) ofBase(rs runs, text func([]result) string) string {
 	if results := rs[b.base]; len(results) > 0 {
 		return text(results)
@@ -91,7 +93,7 @@ func (b *bench) ofBase(rs runs, text func([]result) string) string {
 	return ""
 }
 
-// outcome says how often a client got through.
+// outcome returns a text about how often a client has succeeded.
 func outcome(results []result) string {
 	good := 0
 	for _, r := range results {
@@ -108,7 +110,8 @@ func outcome(results []result) string {
 	return fmt.Sprintf("succeeds %d of %d times", good, len(results))
 }
 
-// bytesOf are those that the registry sent, failed or not, sorted.
+// bytesOf returns the bytes that the registry sent in each pull, sorted. Pulls that failed
+// count too.
 func bytesOf(results []result) []float64 {
 	var bytes []float64
 	for _, r := range results {
@@ -118,7 +121,8 @@ func bytesOf(results []result) []float64 {
 	return bytes
 }
 
-// sent prints the median of what was sent and, if they differ, the most.
+// sent returns a text with the median of the bytes that were sent, in MiB, and with their
+// maximum if it differs.
 func sent(results []result) string {
 	bytes := bytesOf(results)
 	median, most := fmt.Sprintf("%.1f", middle(bytes)/mib), fmt.Sprintf("%.1f", bytes[len(bytes)-1]/mib)

@@ -11,34 +11,34 @@ import (
 	"time"
 )
 
-// clientLimit bounds one run of a client.
+// clientLimit is how long one run of a client may take, unless its job says otherwise.
 const clientLimit = 10 * time.Minute
 
-// A result is how one run of a client went.
+// A result is what was measured of one run of a client.
 type result struct {
 	err    error
 	late   bool    // it was killed because it took too long
 	wall   float64 // seconds
 	cpu    float64 // seconds, of user and system
-	memory float64 // MiB at its peak
-	counts counts  // what it asked of the registry
+	memory float64 // peak, in MiB
+	counts counts  // the client's requests at the registry
 }
 
-// command is a process of this run: it sees no configuration of the user's, and
-// is killed when ctx ends.
+// command returns a command that does not see the user's configuration, and that is killed
+// when ctx ends.
 func (b *bench) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = time.Second
 	cmd.Env = append(os.Environ(),
 		"HOME="+b.home(), "DOCKER_CONFIG="+b.home(), "REGISTRY_AUTH_FILE="+b.home()+"/config.json",
 		"XDG_RUNTIME_DIR="+b.home(), "XDG_CONFIG_HOME="+b.home(), "XDG_DATA_HOME="+b.home(), "TMPDIR="+b.home(),
-		// Certificates: only those of this run, which no client may read from elsewhere.
+		// The only authority that clients trust is the one of this run.
 		"SSL_CERT_FILE="+filepath.Join(b.images(), "ca.pem"), "SSL_CERT_DIR="+filepath.Join(b.home(), "certs"))
 	return cmd
 }
 
-// pull runs a client once and measures its process. An error of the client is in
-// the result.
+// pull runs a client once and measures its process. If the client fails, the result has the
+// error.
 func (b *bench) pull(ctx context.Context, c client, args []string, limit time.Duration) result {
 	if limit == 0 {
 		limit = clientLimit
@@ -58,7 +58,7 @@ func (b *bench) pull(ctx context.Context, c client, args []string, limit time.Du
 	return r
 }
 
-// measure takes down how a process ended and what it used.
+// measure notes how a process has ended, and what it has used.
 func (r *result) measure(cmd *exec.Cmd, took time.Duration, err error, said tail) {
 	r.wall = took.Seconds()
 	if err != nil {
@@ -70,9 +70,9 @@ func (r *result) measure(cmd *exec.Cmd, took time.Duration, err error, said tail
 	}
 }
 
-// peak is the most memory that a process had, in MiB. The kernel counts what this
-// process had when it started the other, too: that is why it is kept small, and
-// has neither an HTTP client nor the libraries of the peers in it.
+// peak returns the largest resident set that a process had, in MiB. The kernel also counts the
+// memory that this process had when it started the other. This process is therefore kept
+// small: it contains neither an HTTP client nor the libraries of the peers.
 func peak(state *os.ProcessState) float64 {
 	usage, ok := state.SysUsage().(*syscall.Rusage)
 	if !ok {
@@ -81,7 +81,7 @@ func peak(state *os.ProcessState) float64 {
 	return float64(usage.Maxrss) / 1024
 }
 
-// A tail keeps the last of what is written to it.
+// A tail keeps the last bytes that are written to it.
 type tail []byte
 
 const tailSize = 4096
@@ -94,7 +94,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// note tells of a run on stderr, and remembers failures of pullkit.
+// note prints a line about a run to stderr, and counts failures of pullkit.
 func (b *bench) note(scenario string, c client, r result) {
 	if r.err == nil {
 		b.progress("%-24s %-12s %7.2f s, cpu %6.2f s, %3.0f MiB", scenario, c.name, r.wall, r.cpu, r.memory)
@@ -106,5 +106,5 @@ func (b *bench) note(scenario string, c client, r result) {
 	}
 }
 
-// errOurs is the error of a run in which pullkit did not pull what it should have.
+// errOurs is the error of this command if a pull of pullkit has failed.
 var errOurs = errors.New("pullkit failed: see above")

@@ -7,13 +7,13 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// A figure is one of the things measured of a pull.
+// A figure is something that is measured of a pull, such as its wall time.
 type figure struct {
 	name string
 	of   func(result) float64
-	form string              // how it is printed
-	unit string              // of a limit in a unit; "" if the limit is a ratio
-	tell func(result) string // if not nil, what a cell says beside the median: of the last round
+	form string              // for fmt.Sprintf
+	unit string              // of a limit that is not a ratio
+	more func(result) string // text after the median in a cell, about the last round; nil = no text
 }
 
 var (
@@ -23,33 +23,32 @@ var (
 	connections = figure{name: "most connections at once", of: func(r result) float64 { return float64(r.counts.Connections) }, form: "%.0f", unit: "connections"}
 	requests    = figure{
 		name: "requests", of: func(r result) float64 { return float64(r.counts.total()) }, form: "%.0f", unit: "requests",
-		tell: func(r result) string { return r.counts.kinds() },
+		more: func(r result) string { return r.counts.kinds() },
 	}
 	oneBlob    = figure{name: "requests for the blob with the most of them", of: func(r result) float64 { return float64(r.counts.OneBlob) }, form: "%.0f", unit: "requests"}
 	carriers   = figure{name: "connections that layers were asked for on", of: func(r result) float64 { return float64(r.counts.Carriers) }, form: "%.0f", unit: "connections"}
 	atRegistry = figure{name: "requests at the registry", of: func(r result) float64 { return float64(r.counts.total() - r.counts.elsewhere()) }, form: "%.0f", unit: "requests"}
 )
 
-// bestPeer stands for the best client that is neither pullkit nor an ideal and
-// never failed.
+// bestPeer in a goal means the peer with the smallest figure, of those that never failed.
 const bestPeer = "the best peer"
 
-// theBase means the build of ours at the commit of the flag -base.
+// theBase in a goal means pullkit at the commit of the flag -base.
 const theBase = "the base"
 
-// A goal bounds pullkit's figure from above: by a multiple of that of another, or,
-// with nobody in of, by itself. With faster it must stay below.
+// A goal is a limit for pullkit's figure.
 type goal struct {
-	most   float64
-	of     string
-	faster bool
-	why    string // of the limit, "" = nothing to say
+	most   float64 // the limit: in multiples of another client's figure, or in the figure's unit
+	of     string  // name of the other client; "" = most is in the figure's unit
+	faster bool    // the figure must be smaller than that of the other client
+	why    string  // reason for the limit, for the table; "" = none
 }
 
 // runs are a row's results, by client.
 type runs map[string][]result
 
-// median is that of a client's figure; ok is false if a run of it failed or none was.
+// median returns the median of a client's figure. ok is false if the client has no run, or if
+// one of its runs failed.
 func (rs runs) median(name string, f figure) (value float64, ok bool) {
 	var values []float64
 	for _, r := range rs[name] {
@@ -65,25 +64,25 @@ func (rs runs) median(name string, f figure) (value float64, ok bool) {
 	return middle(values), true
 }
 
-// middle is the median of sorted values.
+// middle returns the median of sorted values.
 func middle(values []float64) float64 {
 	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
-// cell is a client's figure as it stands in a table.
+// cell returns a client's figure as text for a table.
 func (rs runs) cell(name string, f figure) string {
 	value, ok := rs.median(name, f)
 	if !ok {
 		return "**fails**"
 	}
 	text := fmt.Sprintf(f.form, value)
-	if f.tell != nil {
-		text += f.tell(rs[name][len(rs[name])-1])
+	if f.more != nil {
+		text += f.more(rs[name][len(rs[name])-1])
 	}
 	return text
 }
 
-// baseCell is the base's, if there is one.
+// baseCell returns the cell of the base, or "" without a base.
 func (rs runs) baseCell(clients []client, f figure) string {
 	for _, c := range clients {
 		if c.base {
@@ -93,7 +92,7 @@ func (rs runs) baseCell(clients []client, f figure) string {
 	return ""
 }
 
-// bestCell is the best peer's, with its name.
+// bestCell returns the figure of the best peer with its name, or "" without a peer.
 func (rs runs) bestCell(clients []client, f figure) string {
 	name, value := rs.best(clients, f)
 	if name == "" {
@@ -102,7 +101,7 @@ func (rs runs) bestCell(clients []client, f figure) string {
 	return fmt.Sprintf(f.form, value) + " " + name
 }
 
-// best is the peer with the least figure.
+// best returns the peer with the smallest figure.
 func (rs runs) best(clients []client, f figure) (name string, least float64) {
 	for _, c := range clients {
 		if value, ok := rs.median(c.name, f); ok && c.peer() && (name == "" || value < least) {
@@ -112,7 +111,7 @@ func (rs runs) best(clients []client, f figure) (name string, least float64) {
 	return name, least
 }
 
-// judge says whether a goal is met.
+// judge returns whether a goal is met, with the texts for the table.
 func (rs runs) judge(g goal, clients []client, f figure) report.Goal {
 	other, measure := g.of, 0.0
 	switch g.of {
@@ -149,7 +148,7 @@ func (rs runs) judge(g goal, clients []client, f figure) report.Goal {
 	return judged
 }
 
-// unit is what a goal's limit counts.
+// unit returns the unit of a goal's limit.
 func (g goal) unit(f figure) string {
 	if g.of == "" {
 		return f.unit

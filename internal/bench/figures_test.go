@@ -23,7 +23,7 @@ func TestOursIsJudgedByTheBestPeer(t *testing.T) {
 		"b":      walls(2, 4), // the median of two is their mean
 		"broken": {{wall: 1}, {err: errors.New("failed")}},
 		"ideal":  walls(1),
-		"before": walls(1), // the best, and no peer
+		"before": walls(1), // the best, but not a peer
 		pullkit:  walls(1.5),
 	}
 	for _, tt := range []struct {
@@ -100,7 +100,7 @@ func TestCallsAreReadFromTheTableOfStrace(t *testing.T) {
 	assert.Empty(t, callCounts(""))
 }
 
-// TestTheWorstRunOfOursCounts holds that the worst run of ours counts, and that each must succeed.
+// TestTheWorstRunOfOursCounts: the worst run of pullkit counts, and each run must succeed.
 func TestTheWorstRunOfOursCounts(t *testing.T) {
 	asked := func(n int, err error) result {
 		return result{err: err, counts: counts{Requests: map[string]int{"GET 200": n - 1, "GET 429": 1}}}

@@ -18,8 +18,8 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// A fleet is nodes that pull one image at the same time, by examples/fleet, from a registry
-// whose connections all share a link.
+// A fleet is a number of nodes of examples/fleet. They pull one image at the same time, from a
+// registry whose connections share one link.
 const (
 	fleetName  = "fleet"
 	fleetRate  = 100_000_000 // bytes a second of the registry's link
@@ -28,7 +28,8 @@ const (
 
 func fleetRow(b *bench) row { return b.sized("", "fleet", 8, 32*mib, nil) }
 
-// fleetSecond is another image, to see whom the nodes ask then.
+// fleetSecond returns another image. It shows whether the nodes still ask the node that has
+// served wrong bytes.
 func fleetSecond(b *bench) row {
 	r := fleetRow(b)
 	r.image = "fleet-second"
@@ -37,7 +38,7 @@ func fleetSecond(b *bench) row {
 
 func fleetImages(b *bench) []string { return []string{fleetRow(b).spec(), fleetSecond(b).spec()} }
 
-// fleetSize is how many nodes there are, and how many of them are killed.
+// fleetSize returns the number of nodes, and how many of them are killed.
 func (b *bench) fleetSize() (nodes, killed int) {
 	if b.short {
 		return 6, 2
@@ -82,7 +83,7 @@ func (n *fleetNode) end() error {
 type fleetNodes []*fleetNode
 
 // startFleet starts nodes with empty stores, and waits until each of them knows all others.
-// flags returns what one node gets more.
+// flags returns additional flags of a node.
 func (b *bench) startFleet(ctx context.Context, dir, host string, count int, flags func(i int) []string) (nodes fleetNodes, err error) {
 	defer func() {
 		if err != nil {
@@ -139,7 +140,7 @@ func (f fleetNodes) settle(ctx context.Context) error {
 	return nil
 }
 
-// pull lets all nodes pull, and returns the error of each.
+// pull lets all nodes pull at the same time, and returns the error of each node.
 func (f fleetNodes) pull(image string) []error {
 	errs := make([]error, len(f))
 	var all sync.WaitGroup
@@ -163,14 +164,14 @@ func (f fleetNodes) end() error {
 // A fleetRun is the result of one run.
 type fleetRun struct {
 	seconds float64 // until the last node had the image
-	times   float64 // what the registry sent, in multiples of the image
+	times   float64 // bytes that the registry sent, in multiples of the image
 	failed  int     // of the nodes that were not killed
 	cpu     float64 // seconds of all nodes that were not killed
 	wrong   float64 // MiB that the node with wrong bytes sent for the first image
 	later   float64 // MiB that it sent for the second image
 }
 
-// A fleetKind says what a run is like.
+// A fleetKind has the settings of a run.
 type fleetKind struct {
 	name  string
 	flags func(i int) []string
@@ -179,7 +180,7 @@ type fleetKind struct {
 	cache func(ctx context.Context, dir, origin string) (*cache, error)
 }
 
-// fleetRun lets the nodes of a kind pull.
+// fleetRun does one run.
 func (b *bench) fleetRun(ctx context.Context, k fleetKind) (r fleetRun, err error) {
 	row := fleetRow(b)
 	count, kills := b.fleetSize()
@@ -351,7 +352,7 @@ func (c *cache) close() error {
 	return nil
 }
 
-// startCache starts a program, and returns when it listens.
+// startCache starts a cache, and returns when it listens.
 func (b *bench) startCache(ctx context.Context, host, program string, args ...string) (*cache, error) {
 	c := &cache{host: host, cmd: b.command(ctx, program, args...)}
 	c.cmd.Stderr = &c.said
@@ -367,7 +368,8 @@ func (b *bench) startCache(ctx context.Context, host, program string, args ...st
 	return nil, fmt.Errorf("%s does not listen: %s", program, lastLine(string(c.said)))
 }
 
-// nginxCacheConfig is the recipe of package registry, in a file that nginx can run alone.
+// nginxCacheConfig is the configuration that the doc of package registry gives, in a file with
+// which an ordinary user can start nginx.
 const nginxCacheConfig = `daemon off;
 master_process off;
 pid nginx.pid;
@@ -413,7 +415,7 @@ func (b *bench) nginxCache(ctx context.Context, dir, origin string) (*cache, err
 	return b.startCache(ctx, host, b.nginx, "-p", dir, "-c", "nginx.conf", "-e", "stderr")
 }
 
-// varnishConfig is the recipe of package registry.
+// varnishConfig is the configuration that the doc of package registry gives.
 const varnishConfig = `vcl 4.1;
 backend origin { .host = "%s"; .port = "%s"; }
 sub vcl_recv {

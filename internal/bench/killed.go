@@ -10,16 +10,15 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// kills is how often each client is killed on its way, and killCost what a kill
-// may cost.
+// kills is how often each client is killed, and killCost how many bytes a kill may cost.
 const (
 	kills    = 8
 	killCost = mib
 )
 
-// runKilled kills each client whenever a ninth of the image has come, and starts it
-// again with the same directory. The link is the limited one, so that little is on
-// its way when a client dies.
+// runKilled kills each client whenever the registry has sent another ninth of the image, and
+// starts the client again with the same directory. The link is limited, so that few bytes are
+// on their way when a client is killed.
 func runKilled(ctx context.Context, b *bench) (err error) {
 	r := cutRow(b)
 	before := report.Load()
@@ -59,9 +58,9 @@ func runKilled(ctx context.Context, b *bench) (err error) {
 	return b.print(t)
 }
 
-// pullKilled runs a client until it ends by itself, which it may when it was killed
-// often enough. The result is of its last life, but for the bytes, which are those
-// of all.
+// pullKilled runs a client again and again until it ends by itself. After the number of kills
+// it is not killed any more. The result is that of the last run, but its bytes are those of all
+// runs.
 func (b *bench) pullKilled(ctx context.Context, reg *registry, c client, j job) (r result, err error) {
 	if j.dir, err = b.fresh(c.name); err != nil {
 		return r, err
@@ -73,7 +72,7 @@ func (b *bench) pullKilled(ctx context.Context, reg *registry, c client, j job) 
 	defer cancel()
 	var bytes int64
 	for killed := 0; ; killed++ {
-		died, r, err := b.life(limited, reg, c, j, killed < kills)
+		died, r, err := b.runOnce(limited, reg, c, j, killed < kills)
 		if err == nil {
 			err = ctx.Err()
 		}
@@ -88,9 +87,9 @@ func (b *bench) pullKilled(ctx context.Context, reg *registry, c client, j job) 
 	}
 }
 
-// life runs a client, and kills it when the registry tells, if it may. It reports
-// whether the client died of that.
-func (b *bench) life(ctx context.Context, reg *registry, c client, j job, mayKill bool) (died bool, r result, err error) {
+// runOnce runs a client. If mayKill is true, it kills the client when the registry has sent the
+// bytes of its flag -tell. died reports whether the client has ended by that.
+func (b *bench) runOnce(ctx context.Context, reg *registry, c client, j job, mayKill bool) (died bool, r result, err error) {
 	var said tail
 	cmd := b.command(ctx, c.program, c.pull(j)...)
 	cmd.Stderr = &said

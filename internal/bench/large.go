@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// largeRow is an image of one layer of more than 4 GiB.
+// largeRow returns a row for an image with one layer of more than 4 GiB.
 func largeRow(b *bench, goals map[string][]goal) row {
 	r := b.sized("", "large", 1, 4403*mib, goals)
 	r.name, r.kind = strings.Replace(r.name, "4 GiB", "4.3 GiB", 1), "hole"
@@ -19,7 +19,7 @@ func largeImages(b *bench) []string {
 	return []string{fmt.Sprintf("%s=%s:%d", r.image, r.kind, r.size)}
 }
 
-// largeRounds are few, since the layer takes its time.
+// largeRounds is the most rounds with the large layer, because each takes long.
 const largeRounds = 2
 
 // runLarge pulls a large layer over the link that limits each connection. Peers, which

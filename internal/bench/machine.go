@@ -13,13 +13,13 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// peers are the modules whose versions are told.
+// peers are the modules whose versions the report has.
 var peers = []string{
 	"github.com/google/go-containerregistry", "github.com/regclient/regclient", "oras.land/oras-go/v2",
 	"github.com/distribution/reference", "github.com/containerd/platforms", "k8s.io/kubernetes",
 }
 
-// machine describes what is measured, and where.
+// machine returns the table about the machine and the versions.
 func (b *bench) machine(ctx context.Context) *report.Table {
 	t := &report.Table{Title: "Machine and versions", Head: []string{"what", ""}}
 	t.Add("command", "`"+strings.TrimSpace("go run -C internal/bench . "+b.line)+"`")
@@ -62,7 +62,7 @@ func file(name string) string {
 	return strings.TrimSpace(string(data))
 }
 
-// field is the first value of a key in a file of "key: value" lines.
+// field returns the first value of a key in a file of "key: value" lines.
 func field(name, key string) string {
 	for line := range strings.Lines(file(name)) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == key {
@@ -72,7 +72,7 @@ func field(name, key string) string {
 	return "unknown"
 }
 
-// memory prints "24669120 kB" in GiB.
+// memory returns a text such as "24669120 kB" in GiB.
 func memory(s string) string {
 	kib, err := strconv.ParseFloat(strings.TrimSuffix(s, " kB"), 64)
 	if err != nil {
@@ -81,8 +81,8 @@ func memory(s string) string {
 	return fmt.Sprintf("%.0f GiB", kib/(1<<20))
 }
 
-// fileSystem is the type of the one that dir lies on: of the mounts whose point
-// begins dir, the last with the longest.
+// fileSystem returns the type of the file system that has dir. Its mount point is the longest
+// one that dir begins with. Of several mounts on that point the last one counts.
 func fileSystem(dir string) string {
 	longest, kind := 0, "unknown"
 	for line := range strings.Lines(file("/proc/self/mountinfo")) {

@@ -12,7 +12,7 @@ const manyImage = "tiny"
 
 func manyImages(b *bench) []string { return []string{fmt.Sprintf("%s=tiny:%d", manyImage, b.many)} }
 
-// runMany compares those clients that pull many images by one process.
+// runMany compares the clients that can pull many images by one process.
 func runMany(ctx context.Context, b *bench) error {
 	return b.compareRows(ctx, comparison{
 		name:  "many",
@@ -35,7 +35,8 @@ func runMany(ctx context.Context, b *bench) error {
 	})
 }
 
-// listed is how a client pulls many images.
+// listed returns the arguments with which a client pulls many images, and writes the file with
+// their names.
 func (b *bench) listed(c client, j job) ([]string, error) {
 	j.list = filepath.Join(b.dir, "list")
 	return c.many(j), os.WriteFile(j.list, []byte(strings.Join(j.names, "\n")+"\n"), 0o644)

@@ -23,8 +23,8 @@ type limit struct {
 
 func (l limit) String() string { return fmt.Sprintf("%s burst %d", l.rate, l.burst) }
 
-// A front is a real nginx in front of a registry. It is a new process for each pull, so
-// that no client pays for the requests of the one before.
+// A front is a real nginx in front of a registry. It is a new process for each pull, so that
+// the limit does not count the requests of the client before.
 type front struct {
 	b     *bench
 	limit limit
@@ -34,8 +34,8 @@ type front struct {
 	said  tail
 }
 
-// nginxConfig speaks https with HTTP/2, as fronts of registries do, keeps no body in
-// files, and notes each request.
+// nginxConfig is the configuration of a front. It serves https with HTTP/2, as servers in front
+// of registries do. It keeps no body in a file, and logs each request.
 const nginxConfig = `daemon off;
 master_process off;
 pid nginx.pid;
@@ -65,7 +65,7 @@ http {
 }
 `
 
-// front starts a registry. nginx follows with each pull.
+// front starts a registry. The method begin starts nginx for each pull.
 func (b *bench) front(ctx context.Context, l limit) (*front, error) {
 	dir, err := os.MkdirTemp(b.dir, "nginx-")
 	if err != nil {
@@ -122,7 +122,7 @@ func freeAddress() (string, error) {
 
 func (f *front) log() string { return filepath.Join(f.dir, "requests.log") }
 
-// counts ends nginx, which has then noted all requests.
+// counts ends nginx, so that its log is complete, and counts the requests in the log.
 func (f *front) counts() (c counts, err error) {
 	if err := f.stop(); err != nil {
 		return c, err
@@ -144,7 +144,7 @@ func (f *front) stop() error {
 	f.cmd = nil
 	stuck := time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() })
 	defer stuck.Stop()
-	_ = cmd.Process.Signal(syscall.SIGQUIT) // it may have ended
+	_ = cmd.Process.Signal(syscall.SIGQUIT) // an error means that it has ended already
 	return cmd.Wait()
 }
 
@@ -154,8 +154,9 @@ func nginxSmallRow(b *bench) row { return b.sized("", redirectImage, 1, 200*mib,
 
 func nginxSmallImages(b *bench) []string { return []string{nginxSmallRow(b).spec()} }
 
-// The rounds behind nginx of the small image, with the flag -all and without. Without it
-// the base, which may hang there, has one round of both images.
+// nginxAll and nginxSome are the rounds of nginx-small with the flag -all and without it.
+// nginxLimit is how long a pull behind nginx may take, and nginxOfBase the same for the base,
+// which may hang there. Without -all the base has only one round.
 const (
 	nginxAll    = 20
 	nginxSome   = 5
@@ -194,7 +195,8 @@ type nginxGoal struct {
 	text   func([]result) string
 }
 
-// fewRequests judges the worst run of each.
+// fewRequests returns the goal for the number of requests. The worst run of pullkit is compared
+// with the worst run of skopeo.
 func fewRequests(rs runs) report.Goal {
 	ours, theirs := worst(rs[pullkit]), worst(rs["skopeo"])
 	return report.Goal{
@@ -202,6 +204,7 @@ func fewRequests(rs runs) report.Goal {
 	}
 }
 
+// worst returns the most requests in one run.
 func worst(results []result) (most int) {
 	for _, r := range results {
 		most = max(most, r.counts.total())
@@ -209,9 +212,10 @@ func worst(results []result) (most int) {
 	return most
 }
 
-// mostRequests and longest print the worst of a client's runs, failed or not.
+// mostRequests returns a text with the most requests in one run. Runs that failed count too.
 func mostRequests(results []result) string { return fmt.Sprint(worst(results)) }
 
+// longest returns a text with the longest wall time of a run. Runs that failed count too.
 func longest(results []result) string {
 	most, failed := 0.0, ""
 	for _, r := range results {
@@ -226,7 +230,7 @@ func longest(results []result) string {
 	return fmt.Sprintf("%.2f", most) + failed
 }
 
-// refused prints the most requests that got the limit's status.
+// refused returns a text with the most requests in one run that got the status 429.
 func refused(results []result) string {
 	most := 0
 	for _, r := range results {
@@ -235,7 +239,8 @@ func refused(results []result) string {
 	return fmt.Sprint(most)
 }
 
-// behindNginx compares with skopeo alone: it asks for each blob once.
+// behindNginx compares pullkit and the base with skopeo, and not with other peers, because
+// skopeo asks for each blob once.
 func (b *bench) behindNginx(
 	ctx context.Context, l limit, r row, rounds int, judge func(rs runs, clients []client) []nginxGoal,
 ) (err error) {

@@ -14,18 +14,18 @@ import (
 
 func noImages(*bench) []string { return nil }
 
-// sizeLimit is what README's program may have, in MB.
+// sizeLimit is the goal for the size of README's program, in MB.
 const sizeLimit = 12
 
-// A built program is what its size and packages were.
+// A built has the size and the packages of a program.
 type built struct {
 	size     float64  // MB
-	packages []string // all, with those of the standard library
-	others   []string // neither ours nor the standard library's
+	packages []string // all, those of the standard library included
+	others   []string // those of other projects
 }
 
-// runProgram builds the program that README begins with, as it is and as it was, and a
-// program of go-containerregistry's that does as much.
+// runProgram builds the program that README begins with, the one that README of the base begins
+// with, and an equal program that uses go-containerregistry.
 func runProgram(ctx context.Context, b *bench) error {
 	ours, err := b.readmeProgram(ctx, b.root)
 	if err != nil {
@@ -75,8 +75,8 @@ func runProgram(ctx context.Context, b *bench) error {
 	return b.print(t)
 }
 
-// readmeProgram builds the first Go program in README.md of a tree. It is put into the
-// tree only for the go command.
+// readmeProgram builds the first Go program in README.md of a tree. An overlay shows the program
+// to the go command as a file of the tree, and nothing is written into the tree.
 func (b *bench) readmeProgram(ctx context.Context, root string) (built, error) {
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	if err != nil {
@@ -103,7 +103,7 @@ func (b *bench) readmeProgram(ctx context.Context, root string) (built, error) {
 	return b.describe(ctx, root, "./"+pkg, name)
 }
 
-// describe builds a program in a directory.
+// describe builds a package in a directory, and returns its size and packages.
 func (b *bench) describe(ctx context.Context, dir, pkg, overlay string) (p built, err error) {
 	flags := func(args ...string) []string {
 		if overlay != "" {

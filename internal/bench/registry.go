@@ -16,20 +16,21 @@ import (
 	"time"
 )
 
-// counts are what was asked of a registry, as command registry tells it.
+// counts are the requests that a registry got, as command registry prints them.
 type counts struct {
 	Requests    map[string]int
 	OneBlob     int                 // most requests for one blob
-	Carriers    int                 // connections that layers were asked for on
+	Carriers    int                 // connections with a request for a layer
 	Chains      map[string][]string // on the wide-area link: requests that may have waited for one another, by repository
 	Bytes       int64               // on limited links only
 	Connections int                 // most open at once
 }
 
-// String is the number of requests and what they were for: "3: GET manifest, 2 GET blob".
+// String returns the number of requests and what they were for, such as
+// "3: GET manifest, 2 GET blob".
 func (c counts) String() string { return fmt.Sprint(c.total()) + c.kinds() }
 
-// kinds is what requests were for: ": GET manifest, 2 GET blob".
+// kinds returns what the requests were for, such as ": GET manifest, 2 GET blob".
 func (c counts) kinds() string {
 	var kinds []string
 	for _, kind := range slices.Sorted(maps.Keys(c.Requests)) {
@@ -44,7 +45,7 @@ func (c counts) kinds() string {
 	return ": " + strings.Join(kinds, ", ")
 }
 
-// total is the number of requests.
+// total returns the number of requests.
 func (c counts) total() (n int) {
 	for _, k := range c.Requests {
 		n += k
@@ -52,7 +53,7 @@ func (c counts) total() (n int) {
 	return n
 }
 
-// elsewhere is the number of those that other servers than the registry got.
+// elsewhere returns the number of requests to the token server and to the storage.
 func (c counts) elsewhere() (n int) {
 	for kind, k := range c.Requests {
 		if strings.HasSuffix(kind, " storage") || strings.HasSuffix(kind, " token") {
@@ -62,8 +63,8 @@ func (c counts) elsewhere() (n int) {
 	return n
 }
 
-// A registry serves the images, in a process of its own: what it costs is not
-// counted to a client.
+// A registry serves the images. It is a process of its own, so that its CPU time and memory do
+// not count for a client.
 type registry struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
@@ -71,7 +72,7 @@ type registry struct {
 	host  string
 }
 
-// makeImages fills the directory of images.
+// makeImages makes the images that specs name, in the registry's directory.
 func (b *bench) makeImages(ctx context.Context, specs []string) error {
 	b.progress("making images")
 	cmd := b.command(ctx, b.bin("registry"), append([]string{"make", "-dir", b.images()}, specs...)...)
@@ -79,7 +80,7 @@ func (b *bench) makeImages(ctx context.Context, specs []string) error {
 	return cmd.Run()
 }
 
-// digest is that of an image.
+// digest returns the digest of an image, whose name is REPOSITORY:TAG.
 func (b *bench) digest(name string) (string, error) {
 	data, err := os.ReadFile(filepath.Join(b.images(), "images.json"))
 	if err != nil {
@@ -95,7 +96,7 @@ func (b *bench) digest(name string) (string, error) {
 	return catalog.Tags[name], nil
 }
 
-// serve starts the registry; link are flags that limit what a connection carries.
+// serve starts the registry. link are its flags.
 func (b *bench) serve(ctx context.Context, link ...string) (*registry, error) {
 	r := &registry{cmd: b.command(ctx, b.bin("registry"), append([]string{"serve", "-dir", b.images()}, link...)...)}
 	r.cmd.Stderr = b.stderr
@@ -119,7 +120,7 @@ func (b *bench) serve(ctx context.Context, link ...string) (*registry, error) {
 	return r, nil
 }
 
-// counts are those since the last call.
+// counts returns the counts since the last call.
 func (r *registry) counts() (counts, error) {
 	if err := r.ask(); err != nil {
 		return counts{}, err
@@ -127,15 +128,15 @@ func (r *registry) counts() (counts, error) {
 	return r.answer(func() {})
 }
 
-// ask makes the registry answer.
+// ask asks the registry for its counts. answer reads them.
 func (r *registry) ask() error {
 	_, err := io.WriteString(r.stdin, "\n")
 	return err
 }
 
-// answer waits for the counts that were asked for, and calls told each time the
-// registry tells meanwhile that it sent what its flag -tell says.
-func (r *registry) answer(told func()) (c counts, err error) {
+// answer waits for the counts that were asked for. Until they come, it calls sent each time the
+// registry reports that it has sent the bytes of its flag -tell.
+func (r *registry) answer(sent func()) (c counts, err error) {
 	for {
 		line, err := r.lines.ReadBytes('\n')
 		if err != nil {
@@ -144,11 +145,11 @@ func (r *registry) answer(told func()) (c counts, err error) {
 		if string(line) != "sent\n" {
 			return c, json.Unmarshal(line, &c)
 		}
-		told()
+		sent()
 	}
 }
 
-// close ends the registry: it does by itself when its standard input ends.
+// close ends the registry by the end of its standard input. A registry that hangs is killed.
 func (r *registry) close() error {
 	stuck := time.AfterFunc(10*time.Second, func() { _ = r.cmd.Process.Kill() })
 	defer stuck.Stop()

@@ -20,12 +20,12 @@ func requestImages(b *bench) []string {
 	return []string{fmt.Sprintf("%s=1x%d", oneImage, mib), fmt.Sprintf("%s=index:1x%d", indexImage, mib)}
 }
 
-// An asker is a client, in the way in which it is asked for what is there already.
+// An asker is a client with a pull policy, which says how it treats an image that is present.
 type asker struct {
 	client
 	title  string
 	policy string
-	goal   []string // what the cells should be, nil for the peers
+	goal   []string // the cells that are expected, nil for the peers
 }
 
 func (b *bench) askers() []asker {
@@ -43,8 +43,8 @@ func (b *bench) askers() []asker {
 	return all
 }
 
-// runRequests counts what each client asks for an image that it has not, and again
-// when it has it.
+// runRequests counts the requests of each client for an image that is absent, and then for the
+// same image when it is present.
 func runRequests(ctx context.Context, b *bench) (err error) {
 	reg, err := b.serve(ctx)
 	if err != nil {
@@ -79,8 +79,9 @@ func runRequests(ctx context.Context, b *bench) (err error) {
 	return b.print(t)
 }
 
-// countRequests pulls an image cold and again by its tag, and then, into another
-// directory, cold and again by its digest. What it asks for when cold is the same.
+// countRequests pulls an image twice by its tag, and then twice by its digest into another
+// directory. It returns the requests of the first pull and of both second pulls. The first pull
+// by digest makes the same requests as the first pull by tag.
 func (b *bench) countRequests(ctx context.Context, reg *registry, a asker, image string) (cells []string, err error) {
 	digest, err := b.digest(image + ":1")
 	if err != nil {
@@ -126,8 +127,8 @@ func (b *bench) counted(ctx context.Context, reg *registry, a asker, j job) (str
 	return asked.String(), err
 }
 
-// countGoal holds each cell against what it should be; where only a number is
-// wanted, only the number counts.
+// countGoal compares each cell with the expected one. If only a number is expected, only the
+// number is compared.
 func countGoal(want, got []string) report.Goal {
 	g := report.Goal{Want: strings.Join(want, " / "), Got: "all", Met: true}
 	for i := range want {

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// unpackIdeal is the name of the bare program that unpacks layers.
+// unpackIdeal is the name of the ideal that unpacks layers.
 const unpackIdeal = "ideal-unpack"
 
 func rootfsRows(b *bench) []row {
@@ -50,9 +50,9 @@ func craneExport(crane string) func(job) []string {
 	}
 }
 
-// podmanPull lets podman pull into a storage of its own. It does not mount the storage's
-// directory onto itself, so that the directory can be removed. Its runroot must have a short
-// path.
+// podmanPull returns the arguments with which podman pulls into a storage of its own. podman does
+// not mount the directory of the storage onto itself, so that the directory can be removed. The
+// path of runroot must be short.
 func podmanPull(runroot string) func(job) []string {
 	return func(j job) []string {
 		return []string{
@@ -68,8 +68,8 @@ func pullkitRootFS(flags ...string) func(job) []string {
 	}
 }
 
-// containerdName is the name of ctr as a client. The work is done by a daemon, whose
-// processor time and memory are not measured.
+// containerdName is the name of ctr as a client. The daemon containerd does the work, and its
+// CPU time and memory are not measured.
 const containerdName = "containerd"
 
 func ctrPull(j job) []string {
@@ -120,7 +120,7 @@ func (d *daemon) start(ctx context.Context, b *bench, dir string) error {
 	return fmt.Errorf("containerd did not start: %.300s", lastLine(string(said)))
 }
 
-// stop ends the daemon, if there is one.
+// stop ends the daemon, if it runs.
 func (d *daemon) stop() {
 	if d.cmd != nil {
 		_ = d.cmd.Process.Signal(syscall.SIGTERM)

@@ -12,14 +12,14 @@ const (
 	mib = 1 << 20
 )
 
-// A scenario is a comparison of pulls that can be asked for by name.
+// A scenario is a comparison of pulls that the flag -run can name.
 type scenario struct {
 	name   string
-	images func(b *bench) []string // that the registry is to make
+	images func(b *bench) []string // specs of the images that it needs
 	run    func(ctx context.Context, b *bench) error
 }
 
-// scenarios are all of them, in the order in which they are run.
+// scenarios returns all scenarios, in the order in which they run.
 func scenarios() []scenario {
 	return []scenario{
 		{"cold", imagesOf(coldRows), runCold},
@@ -52,13 +52,12 @@ func scenarioNames() []string {
 	return names
 }
 
-// pulls runs the scenarios that were asked for. It goes on after a pull that
-// failed.
+// pulls runs the scenarios that the flag -run matches. A pull that fails does not end it.
 func (b *bench) pulls(ctx context.Context) error {
 	var images []string
 	for _, s := range scenarios() {
 		if b.wants(s.name) {
-			images = append(images, s.images(b)...) // some share one
+			images = append(images, s.images(b)...) // scenarios may share an image
 		}
 	}
 	if len(images) == 0 {
@@ -82,19 +81,18 @@ func (b *bench) pulls(ctx context.Context) error {
 	return nil
 }
 
-// A row is a line of a scenario's tables: an image, and what pullkit's figures
-// should be.
+// A row is a line of a scenario's tables: an image, and the goals for pullkit's figures.
 type row struct {
 	name     string
 	image    string // repository; its tag is 1
-	kind     string // of the image to be made, "" = plain
+	kind     string // of the image, as in spec; "" = plain
 	layers   int
 	size     int64 // of a layer
-	parallel int   // images that pullkit pulls at a time, where it is to pull many
+	parallel int   // how many images pullkit pulls at a time, if it pulls many
 	goals    map[string][]goal
 }
 
-// spec is what the registry is asked to make.
+// spec returns the image as an argument of command registry.
 func (r row) spec() string {
 	if r.kind == "" {
 		return fmt.Sprintf("%s=%dx%d", r.image, r.layers, r.size)
@@ -102,7 +100,7 @@ func (r row) spec() string {
 	return fmt.Sprintf("%s=%s:%dx%d", r.image, r.kind, r.layers, r.size)
 }
 
-// bytes are those of the layers' content.
+// bytes returns the size of all layers before gzip.
 func (r row) bytes() int64 { return int64(r.layers) * r.size }
 
 func imagesOf(rows func(b *bench) []row) func(b *bench) []string {
@@ -115,8 +113,7 @@ func imagesOf(rows func(b *bench) []row) func(b *bench) []string {
 	}
 }
 
-// sized is a row of an image with layers of size bytes, or of few bytes where
-// little is to be measured.
+// sized returns a row for an image with layers of size bytes, or of fewer bytes with -short.
 func (b *bench) sized(name, image string, layers int, size int64, goals map[string][]goal) row {
 	if b.short {
 		layers, size = min(layers, 10), max(size/256, 16*kib)
@@ -166,14 +163,14 @@ func runCold(ctx context.Context, b *bench) error {
 	})
 }
 
-// The limited link: bytes a second of a connection, and what its set-up and each
-// request take longer.
+// The limited link: linkRate is how many bytes a second a connection carries, and linkDelay how
+// much longer its set-up and each request take.
 const (
 	linkRate  = 60_000_000
 	linkDelay = 20 * time.Millisecond
 )
 
-// limitedLink are the registry's flags for it.
+// limitedLink returns the registry's flags for the limited link.
 func limitedLink(delay time.Duration) []string {
 	return []string{"-rate", fmt.Sprint(linkRate), "-delay", delay.String()}
 }

@@ -9,7 +9,7 @@ import (
 // The image of scenario redirect, and the repositories of scenario private.
 const (
 	redirectImage = "redirect"
-	privateImage  = "private" // command registry requires a user for names that begin so
+	privateImage  = "private" // command registry requires a user for names with this prefix
 	privateCount  = 20
 )
 
@@ -19,8 +19,8 @@ func redirectRow(b *bench) row {
 
 func redirectImages(b *bench) []string { return []string{redirectRow(b).spec()} }
 
-// runRedirect counts what is asked of a registry that keeps blobs elsewhere and signs
-// their URLs.
+// runRedirect counts the requests to a registry that redirects each blob to a signed URL of
+// another server.
 func runRedirect(ctx context.Context, b *bench) error {
 	return b.compareRows(ctx, comparison{
 		name: "redirect", title: fmt.Sprintf("Blobs redirected to signed URLs, %d MB/s a connection", linkRate/1_000_000), rows: []row{redirectRow(b)}, clients: b.realClients(),
@@ -33,7 +33,7 @@ func privateImages(*bench) []string {
 	return []string{fmt.Sprintf("%s=shared:%d", privateImage, privateCount)}
 }
 
-// runPrivate counts what is asked for private repositories of one registry by one process.
+// runPrivate counts the requests of one process for private repositories of one registry.
 func runPrivate(ctx context.Context, b *bench) error {
 	goals := map[string][]goal{requests.name: {{most: 62}}}
 	return b.compareRows(ctx, comparison{

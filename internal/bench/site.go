@@ -2,16 +2,16 @@ package main
 
 import "context"
 
-// A site is what clients pull from.
+// A site is a registry with what is in front of it.
 type site interface {
-	// begin sets back what is counted and limited, and returns the host.
+	// begin resets counts and limits, and returns the host that clients ask.
 	begin(ctx context.Context) (host string, err error)
-	// counts are those since begin.
+	// counts returns the counts since begin.
 	counts() (counts, error)
 	close() error
 }
 
-// begin is a site's.
+// begin resets the counts.
 func (r *registry) begin(context.Context) (string, error) {
 	_, err := r.counts()
 	return r.host, err

@@ -12,14 +12,15 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// syncedRounds are many, since a pull takes a few hundredths of a second.
+// syncedRounds is the fewest rounds of this scenario. A pull takes only a few hundredths of a
+// second.
 const syncedRounds = 25
 
 // syncCalls are the system calls that wait until what was written is on the disk.
 var syncCalls = []string{"fsync", "fdatasync", "syncfs"}
 
-// runSynced pulls one small image into a new directory. What pullkit waits for is on the
-// disk then; crane waits for nothing.
+// runSynced pulls one small image into a new directory. pullkit waits until all that it has
+// written is on the disk. crane does not.
 func runSynced(ctx context.Context, b *bench) error {
 	r := row{name: "1 x 1 MiB", image: oneImage, goals: map[string][]goal{wallTime.name: {{most: 1.15, of: "crane"}}}}
 	c := comparison{
@@ -60,7 +61,7 @@ func (b *bench) countSyncs(ctx context.Context, r row) (err error) {
 	for _, c := range clients {
 		counted, err := b.traced(ctx, s, c, job{repository: r.image, tag: "1"})
 		if errors.Is(err, errTrace) {
-			return notMeasured(err.Error()) // some containers forbid it
+			return notMeasured(err.Error()) // some containers forbid strace
 		}
 		if err != nil {
 			return err

@@ -2,7 +2,7 @@ package main
 
 import "context"
 
-// tlsRows are the cold pulls' images, with goals over TLS.
+// tlsRows returns the rows of the cold pulls, with the goals over TLS.
 func tlsRows(b *bench) []row {
 	rows := coldRows(b)
 	for i := range rows {
@@ -14,8 +14,8 @@ func tlsRows(b *bench) []row {
 	return rows
 }
 
-// runTLS lets an ideal have as many connections for layers as pullkit had the time
-// before.
+// runTLS compares cold pulls over TLS. The ideal uses as many connections for layers as the pull
+// of pullkit before it.
 func runTLS(ctx context.Context, b *bench) error {
 	return b.compareRows(ctx, comparison{
 		name: "tls", title: "Cold pulls over TLS", rows: tlsRows(b),

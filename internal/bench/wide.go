@@ -13,13 +13,13 @@ const (
 	wideRoundTrip = 100 * time.Millisecond
 )
 
-// wideSite is a registry far away, which speaks https and requires tokens of another
-// server, as far away.
+// wideSite returns a function that starts a registry far away. It speaks https and requires
+// tokens of another server, which is as far away.
 func (b *bench) wideSite(more ...string) func(ctx context.Context) (site, error) {
 	return b.registry(append([]string{"-tls", "-tokens", "-round-trip", b.roundTrip().String()}, more...)...)
 }
 
-// limited are the flags for a bandwidth and slow start.
+// limited returns the registry's flags for a bandwidth and slow start.
 func limited() []string { return []string{"-shared-rate", fmt.Sprint(wideRate), "-slow-start"} }
 
 func (b *bench) roundTrip() time.Duration {
@@ -29,17 +29,17 @@ func (b *bench) roundTrip() time.Duration {
 	return wideRoundTrip
 }
 
-// wideTitle says what the link is like.
+// wideTitle returns a title that describes the link.
 func (b *bench) wideTitle() string {
 	return fmt.Sprintf("Wide-area link of %v a round trip, TLS, token, index", b.roundTrip())
 }
 
-// limitedTitle says it of a link with a bandwidth and slow start.
+// limitedTitle returns the title for a link with a bandwidth and slow start.
 func (b *bench) limitedTitle() string {
 	return fmt.Sprintf("%s, %d MB/s in all, slow start", b.wideTitle(), wideRate/1_000_000)
 }
 
-// indexed lets a row's image be an index.
+// indexed returns the row with an index as its image.
 func indexed(r row) row {
 	r.kind = "index"
 	return r
@@ -65,7 +65,7 @@ func runWide(ctx context.Context, b *bench) error {
 	return b.compareRows(ctx, c)
 }
 
-// secondImage is pulled by a process that has pulled from the registry before.
+// secondImage is the image that a process pulls after another image of the same registry.
 const secondImage = "second"
 
 func secondImages(b *bench) []string {
@@ -75,12 +75,12 @@ func secondImages(b *bench) []string {
 	return []string{first.spec(), second.spec()}
 }
 
-// waiting is how many requests for the second image waited for one another: see chains
-// of command registry.
+// waiting is the number of requests for the second image that waited for one another: see the
+// function chains of command registry.
 var waiting = figure{
 	name: "requests that wait for one another", form: "%.0f", unit: "requests",
 	of:   func(r result) float64 { return float64(len(r.counts.Chains[secondImage])) },
-	tell: func(r result) string { return ": " + strings.Join(r.counts.Chains[secondImage], ", then ") },
+	more: func(r result) string { return ": " + strings.Join(r.counts.Chains[secondImage], ", then ") },
 }
 
 func runSecond(ctx context.Context, b *bench) error {

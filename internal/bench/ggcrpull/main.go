@@ -1,6 +1,6 @@
-// Command ggcrpull pulls an image into an OCI image layout with go-containerregistry: the
-// program of README.md as one would write it with that library. It is built to be
-// weighed, not run.
+// Command ggcrpull pulls an image into an OCI image layout with go-containerregistry. It does
+// what the program at the beginning of README.md does. The scenario program compares the sizes
+// and the packages of both programs, and does not run them.
 package main
 
 import (

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// bufferSize and buffers are what a blob is carried in.
+// bufferSize is the size of a buffer, and buffers their number for each blob.
 const (
 	bufferSize = 256 << 10
 	buffers    = 8
@@ -26,7 +26,7 @@ func copyInline(w, hash io.Writer, r io.Reader) error {
 	}
 }
 
-// copyPipe hashes beside reading and writing.
+// copyPipe hashes in a second goroutine, in parallel with reading and writing.
 func copyPipe(w, hash io.Writer, r io.Reader) error {
 	free, full := make(chan []byte, buffers), make(chan []byte, buffers)
 	for range buffers {
@@ -46,7 +46,7 @@ func copyPipe(w, hash io.Writer, r io.Reader) error {
 	return err
 }
 
-// fill reads into free buffers, writes them and hands them on.
+// fill reads into free buffers, writes them and sends them to full.
 func fill(w io.Writer, r io.Reader, free <-chan []byte, full chan<- []byte) error {
 	for {
 		buf := <-free
@@ -61,7 +61,8 @@ func fill(w io.Writer, r io.Reader, free <-chan []byte, full chan<- []byte) erro
 	}
 }
 
-// ended is nil at the end of the content; a blob cut short fails by its digest.
+// ended returns nil if err is the end of the content. The digest shows whether the content was
+// cut off.
 func ended(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil

@@ -1,10 +1,11 @@
-// Command ideal fetches one image as plainly as a Go program can, to show what a
-// machine gives: a GET, SHA-256 and a write for each blob, as many blobs at a time
-// as there are processors, or as -connections says. An image that has fewer blobs than
-// connections gets its layers in parts, each connection the next one. It checks digests,
-// and nothing else; it syncs nothing and tries nothing twice. With -unpack it writes no blobs:
-// two layers at a time are fetched, decompressed and untarred, each into a directory of its
-// own, by one goroutine each, and both digests of each layer are compared.
+// Command ideal fetches one image as plainly as a Go program can, to show what a machine can
+// do. For each blob it does a GET, SHA-256 and a write. It fetches as many blobs at a time as
+// there are processors, or as -connections says. If an image has fewer layers than
+// -connections, each layer is fetched in parts, and a connection that has fetched a part takes
+// the next one. The program checks digests and nothing else, syncs nothing, and does not try
+// again. With -unpack it does not write blobs: it fetches, decompresses and untars two layers
+// at a time, each by one goroutine into a directory of its own, and compares both digests of
+// each layer.
 //
 //	ideal [-plain-http] [-pipe] [-connections N] [-unpack] HOST/REPOSITORY:TAG DIR
 package main
@@ -29,9 +30,9 @@ import (
 
 func main() {
 	pipe := flag.Bool("pipe", false, "hash in a second goroutine")
-	plain := flag.Bool("plain-http", false, "speak http")
+	plain := flag.Bool("plain-http", false, "use plain http")
 	unpacks := flag.Bool("unpack", false, "unpack the layers instead of storing them")
-	connections := flag.Int("connections", 0, "`number` of connections for blobs (default: of processors, without parts)")
+	connections := flag.Int("connections", 0, "`number` of connections for blobs, which also fetch parts of layers (default: one for each processor, without parts)")
 	flag.Parse()
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: ideal [-plain-http] [-pipe] [-connections N] [-unpack] HOST/REPOSITORY:TAG DIR")
@@ -53,7 +54,7 @@ func main() {
 	}
 }
 
-// maxManifest bounds what is read of a manifest.
+// maxManifest is how many bytes of a manifest are read at most.
 const maxManifest = 4 << 20
 
 type fetcher struct {
@@ -65,14 +66,14 @@ type fetcher struct {
 
 	unpacks     bool
 	connections int
-	parts       bool // of layers, where the image has fewer than there are connections
+	parts       bool // fetch layers in parts if there are fewer layers than connections
 }
 
 func (f *fetcher) image(ctx context.Context, image, dir string) error {
 	host, rest, _ := strings.Cut(image, "/")
 	repository, tag, _ := strings.Cut(rest, ":")
 	var protocols http.Protocols
-	protocols.SetHTTP1(true) // a connection for each
+	protocols.SetHTTP1(true) // each request has a connection of its own
 	f.client.Transport = &http.Transport{MaxIdleConnsPerHost: f.connections, DisableCompression: true, Protocols: &protocols}
 	f.base = f.scheme + host + "/v2/" + repository
 	f.blobs = filepath.Join(dir, "blobs", "sha256")
@@ -117,7 +118,7 @@ func (f *fetcher) image(ctx context.Context, image, dir string) error {
 
 func (f *fetcher) path(d digest.Digest) string { return filepath.Join(f.blobs, d.Encoded()) }
 
-// get asks for a path, and for a range of bytes of it if there is one.
+// get requests a path, or only byteRange of it unless that is "".
 func (f *fetcher) get(ctx context.Context, path, byteRange string) (io.ReadCloser, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.base+path, nil)
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEachWayOfFetchingStoresTheContent holds that each way of fetching stores the right content, and over how many
-// connections.
+// TestEachWayOfFetchingStoresTheContent: each way of fetching stores the right content, with the
+// expected ranges and number of connections.
 func TestEachWayOfFetchingStoresTheContent(t *testing.T) {
 	large, little := bytes.Repeat([]byte("large"), 4<<20), []byte("little")
 	blobs := map[string][]byte{}
@@ -66,7 +66,7 @@ func TestEachWayOfFetchingStoresTheContent(t *testing.T) {
 		tt.fetcher.scheme = "http://"
 		require.NoError(t, tt.fetcher.image(t.Context(), image, dir), name)
 		assert.ElementsMatch(t, tt.ranges, ranges, name)
-		assert.LessOrEqual(t, len(connections), tt.fetcher.connections+1, "one had the manifest: %s", name)
+		assert.LessOrEqual(t, len(connections), tt.fetcher.connections+1, "one connection had only the manifest: %s", name)
 		for d, content := range blobs {
 			got, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", digest.Digest(d).Encoded()))
 			require.NoError(t, err)

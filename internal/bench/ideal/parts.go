@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// partSize is how much of a layer one request is for.
+// partSize is how many bytes of a layer one request is for.
 const partSize = 8 << 20
 
-// inParts fetches a blob over several connections. The parts are hashed in their order,
-// each when it is written, from the file.
+// inParts fetches a blob over several connections. It hashes the parts in their order. Each part
+// is read from the file after it was written.
 func (f *fetcher) inParts(ctx context.Context, desc ocispec.Descriptor, connections int) error {
 	file, err := os.Create(f.path(desc.Digest))
 	if err != nil {
@@ -69,7 +69,7 @@ func (f *fetcher) inParts(ctx context.Context, desc ocispec.Descriptor, connecti
 	return file.Close()
 }
 
-// part fetches and writes the part of a blob that begins at from.
+// part fetches and writes the part of a blob that starts at from.
 func (f *fetcher) part(ctx context.Context, desc ocispec.Descriptor, file *os.File, from int64, buf []byte) error {
 	to := min(from+partSize, desc.Size)
 	body, err := f.get(ctx, "/blobs/"+desc.Digest.String(), fmt.Sprintf("bytes=%d-%d", from, to-1))

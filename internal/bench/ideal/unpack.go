@@ -18,10 +18,10 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// unpackedAtATime is how many layers are fetched and unpacked at a time.
+// unpackedAtATime is how many layers are fetched and unpacked at the same time.
 const unpackedAtATime = 2
 
-// A hashed reader hashes what is read.
+// A hashed is a reader that hashes what is read.
 type hashed struct {
 	io.Reader
 	hash hash.Hash
@@ -59,7 +59,7 @@ func (f *fetcher) unpack(ctx context.Context, manifest ocispec.Manifest, dir str
 		return err
 	}
 	if len(config.RootFS.DiffIDs) != len(manifest.Layers) {
-		return errors.New("not as many diff IDs as layers")
+		return errors.New("the config does not have one diff ID for each layer")
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(unpackedAtATime)

@@ -23,7 +23,7 @@ var indexPlatforms = []ocispec.Platform{
 
 var indexWanted = ocispec.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 
-// indexOf returns an index of n entries of which only the last is for indexWanted.
+// indexOf returns an index of n entries. Only the last one is for indexWanted.
 func indexOf(n int) ocispec.Index {
 	idx := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	idx.SchemaVersion = 2
@@ -44,7 +44,8 @@ func indexOf(n int) ocispec.Index {
 	return idx
 }
 
-// byContainerd is how containerd's images.Manifest chooses: filter, stable sort, first.
+// byContainerd chooses as containerd's images.Manifest does: it filters the entries, sorts them
+// stably and takes the first one.
 func byContainerd(idx ocispec.Index, m platforms.MatchComparer) *ocispec.Descriptor {
 	var list []ocispec.Descriptor
 	for _, d := range idx.Manifests {
@@ -61,7 +62,7 @@ func byContainerd(idx ocispec.Index, m platforms.MatchComparer) *ocispec.Descrip
 	return &list[0]
 }
 
-// byGGCR is how remote.WithPlatform chooses: the first that satisfies.
+// byGGCR chooses as remote.WithPlatform does: it takes the first entry that satisfies want.
 func byGGCR(idx *v1.IndexManifest, want v1.Platform) *v1.Descriptor {
 	for i, d := range idx.Manifests {
 		p := v1.Platform{OS: "linux", Architecture: "amd64"}
@@ -84,10 +85,10 @@ func ggcrIndex(idx ocispec.Index) (*v1.IndexManifest, error) {
 	return &out, json.Unmarshal(data, &out)
 }
 
-// errOther is the error of a task that gave another answer than the right one.
+// errOther is the error of a task whose answer is wrong.
 var errOther = errors.New("another answer")
 
-// wants makes a task's error of whether its answer was right.
+// wants returns the error of a task: nil if its answer is right, and errOther if not.
 func wants(right bool) error {
 	if !right {
 		return errOther
@@ -95,8 +96,8 @@ func wants(right bool) error {
 	return nil
 }
 
-// indexChoosers are the ways to choose from an index of n entries: containerd's,
-// go-containerregistry's, ours and our strict one.
+// indexChoosers returns the ways to choose from an index of n entries: those of containerd,
+// go-containerregistry, pullkit, and pullkit with Strict.
 func indexChoosers(n, calls int) ([]task, error) {
 	idx := indexOf(n)
 	other, err := ggcrIndex(idx)
@@ -128,7 +129,7 @@ func indexChoosers(n, calls int) ([]task, error) {
 	}, nil
 }
 
-// indexParsers are the ways to read an index of n entries.
+// indexParsers returns the ways to parse an index of n entries.
 func indexParsers(n, calls int) (data []byte, tasks []task, err error) {
 	if data, err = json.Marshal(indexOf(n)); err != nil {
 		return nil, nil, err
@@ -151,8 +152,9 @@ func indexParsers(n, calls int) (data []byte, tasks []task, err error) {
 	}, nil
 }
 
-// selectGoals are the goals of choosing: containerd's time at least so many times
-// ours; ours and the strict one's at most so many times go-containerregistry's.
+// selectGoals are the goals for choosing, by the number of entries. containerd needs at least
+// so many times the time of pullkit. pullkit (ladder) and pullkit with Strict (strict) need at
+// most so many times the time of go-containerregistry.
 var selectGoals = map[int]struct{ containerd, ladder, strict float64 }{
 	8:    {8, 3, 1.5},
 	50:   {20, 1.5, 1.5},

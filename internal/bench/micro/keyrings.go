@@ -12,9 +12,9 @@ import (
 	kubelet "k8s.io/kubernetes/pkg/credentialprovider/secrets"
 )
 
-// pullSecrets are n secrets with one login each, for a registry of their own and,
-// every tenth, for a path of a shared one; once as the kubelet has them, once as
-// we do.
+// pullSecrets returns n secrets with one login each, as the kubelet has them and as pullkit has
+// them. Each login is for a registry of its own, but each tenth is for a path of a registry that
+// they share.
 func pullSecrets(n int) (theirs []v1.Secret, ours []credentials.Secret) {
 	for i := range n {
 		key := fmt.Sprintf("registry-%d.example:5000", i)
@@ -29,15 +29,15 @@ func pullSecrets(n int) (theirs []v1.Secret, ours []credentials.Secret) {
 	return theirs, ours
 }
 
-// keyringImage is looked up: one of the secrets opens it.
+// keyringImage is the image that is looked up. One of the secrets opens it.
 var keyringImage = reference.MustParse("registry-7.example:5000/team/app:v1")
 
 func buildTheirs(secrets []v1.Secret) (credentialprovider.DockerKeyring, error) {
 	return kubelet.MakeDockerKeyring(secrets, credentialprovider.UnionDockerKeyring{})
 }
 
-// keyringBuilders build a keyring of n secrets: the kubelet, which sorts all keys
-// for each secret, and we.
+// keyringBuilders returns the ways to build a keyring of n secrets: that of the kubelet, which
+// sorts all keys again for each secret, and that of pullkit.
 func keyringBuilders(n int) []task {
 	theirs, ours := pullSecrets(n)
 	return []task{
@@ -46,8 +46,8 @@ func keyringBuilders(n int) []task {
 	}
 }
 
-// keyringLookups look an image up among n secrets: the kubelet, which reads all
-// keys for it, and we.
+// keyringLookups returns the ways to look up an image among n secrets: that of the kubelet,
+// which reads all keys, and that of pullkit.
 func keyringLookups(n, calls int) ([]task, error) {
 	theirs, ours := pullSecrets(n)
 	their, err := buildTheirs(theirs)
@@ -74,8 +74,8 @@ func keyringLookups(n, calls int) ([]task, error) {
 	}, nil
 }
 
-// The kubelet takes long to build a keyring of manySecrets or more, seconds for
-// mostSecrets: that is done in few rounds.
+// The kubelet takes long to build a keyring of manySecrets or more, and seconds for mostSecrets.
+// These keyrings are therefore built in few rounds.
 const (
 	manySecrets = 1000
 	mostSecrets = 5000
@@ -90,7 +90,7 @@ func compareKeyrings(size sizes) ([]*report.Table, error) {
 		Title: "Keyrings of imagePullSecrets",
 		Head:  []string{"secrets", "build: kubelet", "build: pullkit", "look-up: kubelet", "look-up: pullkit", "goal", "reached"},
 	}
-	var first float64 // the look-up among fewest
+	var first float64 // the time of a look-up among the fewest secrets
 	for _, n := range size.secrets {
 		rounds := size.rounds
 		if n >= manySecrets {

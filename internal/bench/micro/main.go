@@ -3,8 +3,8 @@
 //
 //	micro [-short] [-goals FILE] [names] [indexes] [keyrings]
 //
-// All take turns, round after round, and each is judged by its best round: what
-// else the machine does spoils that least.
+// In each round all functions run in turn. The best round of each function counts, because other
+// work of the machine disturbs it least.
 package main
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/report"
 )
 
-// sizes are how much is measured.
+// sizes say how much is measured.
 type sizes struct {
 	rounds  int   // of a comparison
-	part    int   // what the calls of a round are divided by
+	part    int   // the number of calls in a round is divided by it
 	entries []int // of an index
 	secrets []int // of a keyring
 }
@@ -29,7 +29,7 @@ var (
 	shortSizes = sizes{rounds: 3, part: 50, entries: []int{8, 50}, secrets: []int{10, 100}}
 )
 
-// comparisons are what can be asked for by name.
+// comparisons are the comparisons that an argument can name.
 var comparisons = []struct {
 	name string
 	run  func(sizes) ([]*report.Table, error)
@@ -40,8 +40,8 @@ var comparisons = []struct {
 }
 
 func main() {
-	short := flag.Bool("short", false, "measure little: the figures say nothing then")
-	goals := flag.String("goals", "", "`file` that the goals are written to, as JSON")
+	short := flag.Bool("short", false, "measure little; the figures then mean nothing")
+	goals := flag.String("goals", "", "`file` into which the goals are written, as JSON")
 	flag.Parse()
 	if err := run(*short, *goals, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "micro:", err)

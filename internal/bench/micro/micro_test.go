@@ -62,8 +62,8 @@ func BenchmarkKeyringLookup(b *testing.B) {
 	}
 }
 
-// TestEachComparisonHasItsRows runs each comparison with little to measure: every task gives
-// the right answer, and every row is there.
+// TestEachComparisonHasItsRows runs each comparison with little to measure. Every task gives the
+// right answer, and every table has all rows.
 func TestEachComparisonHasItsRows(t *testing.T) {
 	rows := map[string][]int{"names": {len(imageNames)}, "indexes": {2, 2}, "keyrings": {2}}
 	for _, c := range comparisons {

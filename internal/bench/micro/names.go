@@ -10,7 +10,7 @@ import (
 	regclient "github.com/regclient/regclient/types/ref"
 )
 
-// imageNames are those a kubelet meets, short to as long as they get.
+// imageNames are names that a kubelet meets, from a short one to the longest.
 var imageNames = []string{
 	"pause",
 	"example/mycontainer:v1",
@@ -20,7 +20,7 @@ var imageNames = []string{
 	"registry.example/" + strings.Repeat("abcdefg/", 30) + "abcdefghijklmno", // 255 bytes, 31 components
 }
 
-// A nameParser parses a name and throws the answer away.
+// A nameParser parses a name and ignores the result.
 type nameParser struct {
 	name  string
 	parse func(string) error
@@ -41,7 +41,7 @@ var nameParsers = []nameParser{
 	}, 5000},
 }
 
-// label is a name short enough for a table.
+// label returns a name that is short enough for a table.
 func label(name string) string {
 	if len(name) > 45 {
 		return name[:42] + "..."

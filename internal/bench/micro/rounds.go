@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A task is a function to be measured and how often a round calls it.
+// A task is a function that is measured, and how often a round calls it.
 type task struct {
 	name  string
 	calls int
 	call  func() error
 }
 
-// best lets all tasks take turns, rounds times over, and returns the nanoseconds of
-// one call in each one's best round.
+// best runs all tasks in turn, in each of a number of rounds. It returns the nanoseconds of one
+// call in the best round of each task.
 func best(rounds int, tasks ...task) ([]float64, error) {
 	least := make([]float64, len(tasks))
 	for round := range rounds {
@@ -30,7 +30,7 @@ func best(rounds int, tasks ...task) ([]float64, error) {
 	return least, nil
 }
 
-// round returns the nanoseconds of one call.
+// round runs one round of a task, and returns the nanoseconds of one call.
 func (t task) round() (float64, error) {
 	began := time.Now()
 	for range t.calls {
@@ -41,7 +41,7 @@ func (t task) round() (float64, error) {
 	return float64(time.Since(began)) / float64(t.calls), nil
 }
 
-// pretty prints nanoseconds with as many digits as were measured.
+// pretty returns nanoseconds in a readable unit, with about as many digits as are significant.
 func pretty(ns float64) string {
 	switch {
 	case ns < 100:

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	platform := flag.String("platform", "", "`OS/ARCH` to choose from an index (default: copy all)")
-	plain := flag.Bool("plain-http", false, "speak http")
+	plain := flag.Bool("plain-http", false, "use plain http")
 	flag.Parse()
 	if flag.NArg() != 2 {
 		fmt.Fprintln(os.Stderr, "usage: orascp [-plain-http] [-platform OS/ARCH] HOST/REPOSITORY:TAG DIR")

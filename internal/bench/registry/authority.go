@@ -7,15 +7,15 @@ import (
 	"github.com/pullkit/pullkit/internal/fakeregistry"
 )
 
-// The files of TLS in a directory of images: what clients trust, and what servers on
-// loopback show.
+// The files of TLS in a directory of images: the authority that clients trust, and the
+// certificate and key of the servers on loopback.
 const (
 	caFile   = "ca.pem"
 	certFile = "server.pem"
 	keyFile  = "server.key"
 )
 
-// makeAuthority writes those files, with keys of this run.
+// makeAuthority writes these files, with new keys.
 func makeAuthority(dir string) error {
 	ca, err := fakeregistry.NewAuthority()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A counter counts what was asked of the registry, and answers for it on out.
+// A counter counts the requests that the registry gets, and prints the counts to out.
 type counter struct {
 	tell      int64         // see link
 	roundTrip time.Duration // of the wide-area link, 0 without one
@@ -23,24 +23,24 @@ type counter struct {
 	requests map[string]int
 	log      []request // on the wide-area link only
 	blobs    map[digest.Digest]int
-	carriers map[string]bool // addresses of clients' ends that asked for large blobs
-	bytes    int64           // on limited links only: plain connections pass it by
-	untold   int64
+	carriers map[string]bool // connections with a request for a large blob, by the client's address
+	bytes    int64           // on limited links only, because plain connections are not counted
+	untold   int64           // bytes since the last line "sent"
 	open     int
 	most     int
 }
 
-// Counts is what was asked since the last time it was answered.
+// Counts are the requests since the last answer.
 type Counts struct {
 	Requests    map[string]int      // by method and kind, "GET blob"
 	OneBlob     int                 // most requests for one blob
-	Carriers    int                 // connections that blobs larger than small were asked for on
+	Carriers    int                 // connections with a request for a blob larger than small
 	Chains      map[string][]string // on the wide-area link, by repository: see chains
 	Bytes       int64               // to clients, on limited links only
 	Connections int                 // most open at once
 }
 
-// A request is one of a client's, for repositories that are separated by spaces.
+// A request is a request of a client. Its repositories have spaces between them.
 type request struct {
 	kind         string
 	repositories string
@@ -60,10 +60,10 @@ func (c *counter) asked(kind, repositories string) {
 	}
 }
 
-// small is what a config may have, and a layer has more than.
+// small is a number of bytes: configs have at most so many, and layers have more.
 const small = 8 << 10
 
-// askedBlob counts a request for a blob, which asked has counted, too.
+// askedBlob counts a request for a blob, in addition to asked.
 func (c *counter) askedBlob(d digest.Digest, size int64, client string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,11 +102,11 @@ func (c *counter) connState(_ net.Conn, state http.ConnState) {
 	}
 }
 
-// chains are, for each repository, the kinds of the requests that may have waited for
-// one another: the most requests of which each arrived a round trip or more after the one
-// before. A request that waited for an answer cannot arrive earlier, because the registry
-// begins each answer at once. One that arrives that late by chance, or waits for a
-// connection, counts too.
+// chains returns, for each repository, the kinds of the requests that may have waited for one
+// another. That is the longest list of requests in which each arrived a round trip or more
+// after the one before. A request that waited for an answer cannot arrive earlier, because the
+// registry starts each answer at once. A request that is as late for another reason, such as
+// the wait for a connection, is in the list too.
 func chains(log []request, roundTrip time.Duration) map[string][]string {
 	all := map[string][]string{}
 	last := map[string]time.Time{}
@@ -121,7 +121,7 @@ func chains(log []request, roundTrip time.Duration) map[string][]string {
 	return all
 }
 
-// answer prints the counts and begins anew.
+// answer prints the counts and resets them.
 func (c *counter) answer() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

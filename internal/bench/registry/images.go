@@ -17,26 +17,27 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// sizes of the tiny images' layers: one shared by all, one of each.
+// The sizes of the layers of tiny images: tinyBase of the layer that all share, and
+// tinyLayer of the layer that each has for itself.
 const (
 	tinyBase  = 1 << 20
 	tinyLayer = 4 << 10
 )
 
-// A maker makes images. Content follows from the order in which it is asked for.
+// A maker makes images. The content of a blob depends only on how many were made before it.
 type maker struct {
 	store
 	catalog
 	seed uint64
 }
 
-// makeImages fills dir with the images that specs ask for:
+// makeImages makes the images of specs in dir:
 //
 //	NAME=8x1048576          NAME:1 with 8 layers of 1 MiB
 //	NAME=index:8x1048576    NAME:1, an index of five platforms, where amd64's has those layers
 //	NAME=text:4x1048576     NAME:1 with 4 layers of text, in files of at most 1 MiB, deflated
-//	NAME=hole:1048576       NAME:1 with one layer that begins as gzip does and is zeros: it
-//	                        takes no room on the disk
+//	NAME=hole:1048576       NAME:1 with one layer that begins as gzip does, and then has
+//	                        only zeros, which take no room on the disk
 //	NAME=tiny:2000          NAME:0 to NAME:1999, a small layer each and one they share
 //	NAME=shared:20          NAME0:1 to NAME19:1, with one layer that they share
 //
@@ -164,7 +165,7 @@ func (m *maker) text(name string, layers int, size int64) error {
 
 // hole stores an image of one layer without its content.
 func (m *maker) hole(name string, size int64) error {
-	start := []byte{0x1f, 0x8b, 8} // of a gzip stream: a client that looks does not pack it
+	start := []byte{0x1f, 0x8b, 8} // of a gzip stream, so that no client compresses the layer
 	d, err := m.putHole(start, size)
 	if err != nil {
 		return err
@@ -175,7 +176,8 @@ func (m *maker) hole(name string, size int64) error {
 	return err
 }
 
-// shared stores images of repositories of their own that differ by their configs.
+// shared stores n images, each in a repository of its own. They have the same layer and
+// different configs.
 func (m *maker) shared(name string, n int) error {
 	l, err := m.layer(tinyBase)
 	if err != nil {
@@ -236,17 +238,17 @@ func (m *maker) authored(author, arch string, layers []layer) (ocispec.Descripto
 	return ocispec.Descriptor{MediaType: manifest.MediaType, Digest: d, Size: size, Platform: &config.Platform}, nil
 }
 
-// A layer is a blob and the digest of what it unpacks to.
+// A layer is a blob, with the digest of its decompressed content.
 type layer struct {
 	desc   ocispec.Descriptor
 	diffID digest.Digest
 }
 
-// layer stores a gzipped tar of one file of size random bytes. It is stored, not
-// deflated, by gzip: no client finds anything to compress or to skip.
+// layer stores a gzipped tar of one file of size random bytes. gzip stores them without
+// compression. No client finds anything to compress or to skip.
 func (m *maker) layer(size int64) (layer, error) { return m.packed(size, writeLayer) }
 
-// packed stores a layer of size bytes that write writes.
+// packed stores a layer. write writes it from size bytes of content.
 func (m *maker) packed(size int64, write func(w, diff io.Writer, seed uint64, size int64) error) (layer, error) {
 	m.seed++
 	diff := sha256.New()
@@ -280,7 +282,7 @@ func writeLayer(w, diff io.Writer, seed uint64, size int64) error {
 	return packed.Close()
 }
 
-// textFile is the most bytes of a file of text.
+// textFile is the largest size of a file of text, in bytes.
 const textFile = 1 << 20
 
 // writeText writes a gzipped tar of files of words. The words are random, and some of them are

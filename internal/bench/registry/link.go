@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// A link says what connections are like. The zero link leaves them alone.
+// A link has the limits of connections. The zero link has none.
 type link struct {
 	rate  int64         // bytes a second to the client, 0 = no limit
 	all   int64         // bytes a second of all connections together, 0 = no limit
-	delay time.Duration // of a connection's set-up and of each request
+	delay time.Duration // how much longer a connection's set-up and each request take
 	cut   int64         // a connection ends after so many bytes to the client, 0 = never
-	reset bool          // it ends by a reset
-	tell  int64         // what is told whenever so many bytes went to clients, 0 = never
+	reset bool          // a connection ends by a reset
+	tell  int64         // the line "sent" is printed whenever so many more bytes went to clients, 0 = never
 }
 
-// limits reports whether connections are to be wrapped at all: a wrapped one
-// cannot send a file without copying it.
+// limits reports whether the link has a limit. Without one, connections are not wrapped, so that
+// the system sends files without copying them.
 func (l link) limits() bool { return l.rate > 0 || l.all > 0 || l.delay > 0 || l.cut > 0 || l.tell > 0 }
 
 // A linkListener gives each connection its own limits, as registries and CDNs do,
@@ -28,10 +28,10 @@ func (l link) limits() bool { return l.rate > 0 || l.all > 0 || l.delay > 0 || l
 type linkListener struct {
 	net.Listener
 	link
-	sent func(n int64) // what a connection carried
+	sent func(n int64) // counts bytes that a connection has carried
 
 	mu   sync.Mutex
-	free time.Time // when all of them have carried what was written
+	free time.Time // when all connections together have carried what was written
 }
 
 // pace waits until all connections together may carry n more bytes.
@@ -64,8 +64,8 @@ type linkConn struct {
 	link
 	listener *linkListener
 	total    func(n int64)
-	setUp    atomic.Bool // its set-up has not been waited for
-	asked    atomic.Bool // what is read next begins a request
+	setUp    atomic.Bool // the delay of the set-up is still to be waited for
+	asked    atomic.Bool // the next bytes that are read are the first ones of a request
 	sent     int64
 	free     time.Time // when the link has carried what was written
 }
@@ -81,7 +81,7 @@ func (c *linkConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// errCut is what a write gets on a connection that was ended.
+// errCut is the error of a write to a connection that was cut.
 var errCut = errors.New("the connection was cut")
 
 // Write is called by one goroutine at a time, as ReadFrom is.
@@ -94,8 +94,8 @@ func (c *linkConn) Write(p []byte) (int, error) {
 	return int(n), err
 }
 
-// ReadFrom lets the system send a file, as it does on a plain connection: one that
-// is only cut must not be slower than that.
+// ReadFrom lets the system send a file, as it does on a plain connection. A connection that is
+// only cut is thus as fast as a plain one.
 func (c *linkConn) ReadFrom(r io.Reader) (int64, error) {
 	tcp, plain := c.Conn.(*net.TCPConn)
 	content, limited := r.(*io.LimitedReader)
@@ -109,7 +109,7 @@ func (c *linkConn) ReadFrom(r io.Reader) (int64, error) {
 	})
 }
 
-// carry lets send pass on n bytes in pieces, as the link allows.
+// carry calls send for n bytes in pieces, as the link allows.
 func (c *linkConn) carry(n int64, send func(n int64) (int64, error)) (carried int64, err error) {
 	c.asked.Store(true)
 	for carried < n {
@@ -139,11 +139,11 @@ func (c *linkConn) carry(n int64, send func(n int64) (int64, error)) (carried in
 	return carried, nil
 }
 
-// pieceSize is how much is sent between two looks at the clock or the counter.
+// pieceSize is how many bytes are sent at a time on a link with a limit.
 const pieceSize = 64 << 10
 
-// burst is what a link may carry at once after a pause, and slack the least time
-// worth sleeping: what is not slept is slept later.
+// burst limits what a link may carry at once after a pause: as much as it carries in that time.
+// pace does not sleep for less than slack, and adds that time to a later sleep.
 const (
 	burst = 50 * time.Millisecond
 	slack = 2 * time.Millisecond

@@ -87,7 +87,7 @@ func TestTheRegistryServesTheImagesThatWereMade(t *testing.T) {
 	assert.Equal(t, map[string]int{"GET ping": 1, "GET manifest": 3, "HEAD manifest": 1, "GET blob": 1 + 6 + 2, "GET other": 1}, h.counter.requests)
 }
 
-// start runs serve; ask makes it answer, and stop ends it.
+// start runs serve. ask asks it for the counts, and stop ends it.
 func start(t *testing.T, s store, conf setup) (host string, lines <-chan string, ask, stop func()) {
 	stdin, asks := io.Pipe()
 	answers, stdout := io.Pipe()
@@ -141,8 +141,7 @@ func TestConnectionsAreCutAfterTheirBytes(t *testing.T) {
 	}
 }
 
-// TestAConnectionCarriesItsRate holds that a connection carries what it should: in a bubble, where
-// time is not waited for.
+// TestAConnectionCarriesItsRate runs in a bubble of synctest, so it does not really wait.
 func TestAConnectionCarriesItsRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, server := net.Pipe()

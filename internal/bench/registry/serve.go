@@ -17,18 +17,18 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/wan"
 )
 
-// A setup says what a registry is like. The zero setup speaks plain http on loopback.
+// A setup has the settings of a registry. The zero setup uses plain http on loopback.
 type setup struct {
 	link
-	tls      bool      // of the registry and of what belongs to it
-	tokens   bool      // are required, and come from another server
+	tls      bool      // for the registry, its token server and its storage
+	tokens   bool      // each request needs a token of another server
 	redirect bool      // blobs are at another host, with signed URLs
 	wan      *wan.Link // between clients and all servers, nil = none
 }
 
 // serve serves the images of dir until stdin ends.
 func serve(dir string, conf setup, stdin io.Reader, stdout io.Writer) error {
-	signal.Ignore(os.Interrupt) // whoever started this ends it, by stdin
+	signal.Ignore(os.Interrupt) // the program that has started this one ends it, by stdin
 	h, err := newHandler(store{dir})
 	if err != nil {
 		return err
@@ -72,15 +72,15 @@ func serve(dir string, conf setup, stdin io.Reader, stdout io.Writer) error {
 	return errors.Join(lines.Err(), s.close())
 }
 
-// A handler is a registry that can be read, with as little work a byte as
-// possible: manifests from memory, blobs by sendfile where the connection is plain.
+// A handler is a registry for pulling only. It does as little work for each byte as possible:
+// it sends manifests from memory, and blobs by sendfile if the connection is plain.
 type handler struct {
 	store   store
 	tags    map[string]digest.Digest
 	docs    map[digest.Digest]document
 	counter counter
-	issuer  *issuer  // nil: no request needs a token
-	storage *storage // nil: blobs are here
+	issuer  *issuer  // nil = no request needs a token
+	storage *storage // nil = the registry itself serves blobs
 }
 
 type document struct {
@@ -127,7 +127,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// split takes a path apart: what is asked for, of which repository, and its name there.
+// split splits a path into what the request is for, the repository, and the name there.
 func split(path string) (kind, repository, name string) {
 	path = strings.TrimPrefix(path, "/v2/")
 	if path == "" {

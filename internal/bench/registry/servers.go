@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// servers are a registry's: itself, and those of its tokens and blobs.
+// servers are the registry, its token server and its storage.
 type servers struct {
 	setup
 	dir  string // of the certificate
 	sent func(n int64)
 
-	closers []func() error // and each waits
+	closers []func() error // each ends a server or a relay, and waits for that
 }
 
-// serve lets a server listen on a free port of loopback, and returns the origin by which
-// clients reach it. name is one of loopback's.
+// serve starts a server on a free port of loopback, and returns the origin at which clients
+// reach it. name is a host name or an address of loopback.
 func (s *servers) serve(name string, server *http.Server) (origin string, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,7 +57,8 @@ func (s *servers) serve(name string, server *http.Server) (origin string, err er
 	return scheme + net.JoinHostPort(name, port), err
 }
 
-// relay puts the wide-area link before a server and returns where clients connect to.
+// relay puts the wide-area link in front of a server, and returns the listener to which clients
+// connect.
 func (s *servers) relay(to string) (net.Listener, error) {
 	front, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

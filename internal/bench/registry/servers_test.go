@@ -22,7 +22,8 @@ import (
 	"github.com/pullkit/pullkit/internal/bench/wan"
 )
 
-// trusting is a client that trusts the run's authority and follows no redirect.
+// trusting returns a client that trusts the authority of the store, and does not follow
+// redirects.
 func trusting(t *testing.T, s store) *http.Client {
 	data, err := os.ReadFile(filepath.Join(s.dir, caFile))
 	require.NoError(t, err)
@@ -55,8 +56,8 @@ func counted(t *testing.T, lines <-chan string, ask func()) (c Counts) {
 	return c
 }
 
-// TestARegistryWithTokensAnswersOnlyToTheirHolders holds that a registry answers only to those who have a token for the
-// repository, that a private one needs a user, and that the requests are counted.
+// TestARegistryWithTokensAnswersOnlyToTheirHolders: a request needs a token for the repository,
+// the token for a private repository needs a user, and all requests are counted.
 func TestARegistryWithTokensAnswersOnlyToTheirHolders(t *testing.T) {
 	s, c := made(t)
 	c.Tags["private/a:1"] = c.Tags["plain:1"]
@@ -110,7 +111,8 @@ func TestARegistryWithTokensAnswersOnlyToTheirHolders(t *testing.T) {
 	stop()
 }
 
-// TestBlobsBehindARedirectNeedItsSignedURL holds that blobs are elsewhere, for those who have a URL that was signed.
+// TestBlobsBehindARedirectNeedItsSignedURL: the storage serves a blob only for the URL that was
+// signed, unchanged and without Authorization.
 func TestBlobsBehindARedirectNeedItsSignedURL(t *testing.T) {
 	s, c := made(t)
 	h, err := newHandler(s)
@@ -150,8 +152,8 @@ func TestBlobsBehindARedirectNeedItsSignedURL(t *testing.T) {
 	stop()
 }
 
-// TestARegistryFarAwayAnswersAfterItsRoundTrips holds that a registry far away answers after its round trips, and counts the
-// requests that waited for one another.
+// TestARegistryFarAwayAnswersAfterItsRoundTrips: answers take the round trips of the link, and
+// the requests that waited for one another are counted.
 func TestARegistryFarAwayAnswersAfterItsRoundTrips(t *testing.T) {
 	s, _ := made(t)
 	host, lines, answer, stop := start(t, s, setup{wan: &wan.Link{Delay: 2 * time.Millisecond}})
@@ -185,7 +187,7 @@ func TestAChainIsOfRequestsThatWaitedForOneAnother(t *testing.T) {
 	assert.Empty(t, chains(nil, time.Second))
 }
 
-// TestEachKindOfImageIsMade holds what the kinds of images are that are not plain.
+// TestEachKindOfImageIsMade makes an image of each kind that is not plain.
 func TestEachKindOfImageIsMade(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, makeImages(dir, []string{"multi=index:2x5000", "big=hole:1000000", "private=shared:3"}))

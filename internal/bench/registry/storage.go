@@ -17,8 +17,8 @@ import (
 // signedLife is how long a signed URL may be used.
 const signedLife = 10 * time.Minute
 
-// A storage serves blobs to those who have a URL that it has signed, as the object
-// stores behind registries do.
+// A storage serves a blob only for a URL that it has signed, as the object stores behind
+// registries do.
 type storage struct {
 	origin string
 	key    []byte

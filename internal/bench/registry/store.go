@@ -12,11 +12,11 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A store is a directory with a file for each blob and manifest, and one that
-// names them all.
+// A store is a directory with a file for each blob and manifest, and with images.json, which
+// lists tags and manifests.
 type store struct{ dir string }
 
-// A catalog is what images.json of a store holds.
+// A catalog is the content of images.json.
 type catalog struct {
 	Tags      map[string]digest.Digest // "repository:tag"
 	Manifests map[digest.Digest]string // media types
@@ -24,7 +24,7 @@ type catalog struct {
 
 func (s store) path(d digest.Digest) string { return filepath.Join(s.dir, d.Encoded()) }
 
-// put stores what r yields under its digest.
+// put stores the content of r under its digest.
 func (s store) put(r io.Reader) (digest.Digest, int64, error) {
 	f, err := os.CreateTemp(s.dir, "new-")
 	if err != nil {
@@ -40,7 +40,7 @@ func (s store) put(r io.Reader) (digest.Digest, int64, error) {
 	return d, size, os.Rename(f.Name(), s.path(d))
 }
 
-// putHole stores size bytes that begin with start and are zeros then.
+// putHole stores a blob of size bytes: start, and then zeros.
 func (s store) putHole(start []byte, size int64) (digest.Digest, error) {
 	f, err := os.CreateTemp(s.dir, "new-")
 	if err != nil {

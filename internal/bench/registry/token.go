@@ -21,8 +21,7 @@ const (
 // tokenLife is longer than any pull.
 const tokenLife = time.Hour
 
-// An issuer is the server of the tokens that a registry requires, and remembers what
-// each token opens.
+// An issuer is the token server of a registry. It remembers which repositories each token opens.
 type issuer struct {
 	realm   string // URL of token requests
 	counter *counter
@@ -65,7 +64,8 @@ func (is *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// admits reports whether a request for a repository, "" for none, has a token for it.
+// admits reports whether a request has a token for its repository. If repository is "", any
+// token will do.
 func (is *issuer) admits(r *http.Request, repository string) bool {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -77,7 +77,7 @@ func (is *issuer) admits(r *http.Request, repository string) bool {
 	return ok && (repository == "" || slices.Contains(repositories, repository))
 }
 
-// refuse sends the client to the issuer.
+// refuse answers 401, with a challenge that names the issuer.
 func (is *issuer) refuse(w http.ResponseWriter, repository string) {
 	challenge := fmt.Sprintf(`Bearer realm=%q,service="bench"`, is.realm)
 	if repository != "" {

@@ -1,3 +1,3 @@
-// Package report prints what was measured as Markdown: tables, goals that are met
-// or not, and the load of the machine meanwhile.
+// Package report prints measurements as Markdown: tables, goals with whether they are met, and
+// the load of the machine.
 package report

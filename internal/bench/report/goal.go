@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// A Goal is what a figure should be, and whether it is.
+// A Goal is a limit for a figure, and whether the figure keeps it.
 type Goal struct {
 	Want string
 	Got  string
 	Met  bool
-	Open bool // nothing was there to judge it by
+	Open bool // the goal cannot be judged, for example because a program is not installed
 }
 
-// Verdict says in a table whether the goal is met.
+// Verdict returns a text for a table: "met", "not judged" or "**not met**".
 func (g Goal) Verdict() string {
 	switch {
 	case g.Met:
@@ -25,21 +25,21 @@ func (g Goal) Verdict() string {
 	return "**not met**"
 }
 
-// AtMost is the goal that got is no more than most; of says of what, as in
+// AtMost returns the goal that got is not more than most. of is the unit of both, such as
 // "x ideal-pipe" or "MiB".
 func AtMost(got, most float64, of string) Goal {
 	return Goal{Want: fmt.Sprintf("at most %s %s", limit(most), of), Got: number(got), Met: got <= most}
 }
 
-// AtLeast is the goal that got is no less than least.
+// AtLeast returns the goal that got is not less than least. of is the unit of both.
 func AtLeast(got, least float64, of string) Goal {
 	return Goal{Want: fmt.Sprintf("at least %s %s", limit(least), of), Got: number(got), Met: got >= least}
 }
 
-// limit prints a limit as it was written, or nearly.
+// limit returns a limit with at most four digits.
 func limit(f float64) string { return strconv.FormatFloat(f, 'g', 4, 64) }
 
-// number has no more digits than a measured figure deserves.
+// number returns a measured figure with few digits.
 func number(f float64) string {
 	if f >= 10 {
 		return fmt.Sprintf("%.1f", f)
@@ -47,7 +47,7 @@ func number(f float64) string {
 	return fmt.Sprintf("%.2f", f)
 }
 
-// Cells are the two cells of a table for some goals: what is wanted, what is reached.
+// Cells returns the two cells of a table for goals: the goals, and what is reached.
 func Cells(goals ...Goal) (want, reached string) {
 	var wants, gots []string
 	for _, g := range goals {

@@ -8,12 +8,12 @@ import (
 type Line struct {
 	Row              string // what was measured
 	Goal             Goal
-	Ours, Base, Peer string // figures
+	Ours, Base, Peer string // the figures of pullkit, of the base and of the best peer
 }
 
-// Judge appends a row with its goals, and remembers the goals. The first cell names the
-// row. Cells are ours where the head begins or ends with ours, and the peers' elsewhere,
-// except under the head "bytes".
+// Judge appends a row with its goals, and adds the goals to Judged. The first cell names the
+// row. A cell belongs to ours if its head begins or ends with the text ours. The other cells
+// belong to the peers, except the one under the head "bytes".
 func (t *Table) Judge(ours string, cells []string, goals ...Goal) {
 	want, reached := Cells(goals...)
 	t.Add(append(cells, want, reached)...)

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Load returns the machine's load average of the last minute, "unknown" where
-// the system does not tell.
+// Load returns the machine's load average of the last minute, or "unknown" if the system has
+// no /proc/loadavg.
 func Load() string {
 	data, err := os.ReadFile("/proc/loadavg")
 	if fields := strings.Fields(string(data)); err == nil && len(fields) > 0 {
@@ -16,7 +16,7 @@ func Load() string {
 	return "unknown"
 }
 
-// Rounds says what the figures of so many rounds are.
+// Rounds returns a note about the figures of n rounds.
 func Rounds(n int) string {
 	if n == 1 {
 		return "One round."

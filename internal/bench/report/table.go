@@ -6,25 +6,25 @@ import (
 	"strings"
 )
 
-// A Table is a heading, a Markdown table and notes below it.
+// A Table is a heading, a table and notes below it, for Markdown.
 type Table struct {
 	Title string
 	Head  []string
 	Rows  [][]string
 	Notes []string
 
-	Judged []Line // by Judge
+	Judged []Line // the goals that Judge has added
 }
 
 // Add appends a row.
 func (t *Table) Add(cells ...string) { t.Rows = append(t.Rows, cells) }
 
-// Note appends a sentence that stands below the table.
+// Note appends a sentence to the notes below the table.
 func (t *Table) Note(format string, args ...any) {
 	t.Notes = append(t.Notes, fmt.Sprintf(format, args...))
 }
 
-// Write prints the table. Cells that a row has not are empty.
+// Write prints the table. If a row has fewer cells than the head, the others are empty.
 func (t *Table) Write(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s\n\n", t.Title)

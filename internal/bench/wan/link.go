@@ -10,21 +10,21 @@ import (
 type Link struct {
 	Delay  time.Duration // of each byte in either direction: half a round trip
 	Rate   int64         // bytes a second to all clients together, 0 = no limit
-	Window int64         // the most bytes of a connection on their way in a direction, 0 = DefaultWindow
+	Window int64         // the most bytes that a connection has on their way in a direction, 0 = DefaultWindow
 
-	// SlowStart lets a connection begin with a small window. Without it a connection has
-	// all of Window at once.
+	// SlowStart lets each connection start with a small window. Without it a connection has
+	// the whole Window at once.
 	SlowStart bool
 
 	mu   sync.Mutex
 	free time.Time // when the rate allows the next byte
 }
 
-// DefaultWindow is what Linux lets a connection have on its way by default: the largest
-// send buffer of its own choice.
+// DefaultWindow is how many bytes a connection of Linux has on their way at most, by default:
+// the largest size to which Linux itself sets a send buffer.
 const DefaultWindow = 4 << 20
 
-// RoundTrip is the least time between a request and its answer.
+// RoundTrip returns the shortest time between a request and its answer.
 func (l *Link) RoundTrip() time.Duration { return 2 * l.Delay }
 
 // passed returns when n more bytes to clients have passed the part of the link that all

@@ -9,7 +9,7 @@ import (
 )
 
 // Serve relays each connection of listener over the link to a connection that dial
-// makes. It returns when listener is closed, and leaves open what is open then.
+// makes. It returns when listener is closed. Open connections stay open.
 func (l *Link) Serve(listener net.Listener, dial func() (net.Conn, error)) error {
 	for {
 		client, err := listener.Accept()
@@ -25,8 +25,8 @@ func (l *Link) Serve(listener net.Listener, dial func() (net.Conn, error)) error
 	}
 }
 
-// Relay carries bytes both ways until both sides have ended, or one cannot be read or
-// written any more. Then both connections are closed.
+// Relay carries bytes in both directions until both sides have ended their streams, or until a
+// connection cannot be read or written. Then it closes both connections.
 func (l *Link) Relay(client, server net.Conn) {
 	open := time.Now().Add(l.RoundTrip())
 	up := l.direction(client, server, func(int) time.Time {
@@ -48,11 +48,11 @@ func (l *Link) Relay(client, server net.Conn) {
 	_ = errors.Join(client.Close(), server.Close())
 }
 
-// A direction is what goes one way on one connection.
+// A direction is one of the two streams of a connection.
 type direction struct {
 	from, to net.Conn
 	delay    time.Duration
-	leaves   func(n int) time.Time // when n bytes that are sent now have left the sender's end
+	leaves   func(n int) time.Time // returns when n bytes that are sent now have left the sender
 	window   *window
 }
 
@@ -60,20 +60,20 @@ func (l *Link) direction(from, to net.Conn, leaves func(int) time.Time) *directi
 	return &direction{from, to, l.Delay, leaves, l.window()}
 }
 
-// A piece is what is on its way. One without data is the end of the stream.
+// A piece is a number of bytes on their way. A piece without data is the end of the stream.
 type piece struct {
 	data []byte
-	at   time.Time // when it arrives; of an acknowledgement, when that arrives
+	at   time.Time // when the piece, or the acknowledgement of it, arrives
 }
 
-// readSize is the most that is read at a time. queueSize is how many pieces may be on
+// readSize is how many bytes are read at a time, at most. queueSize is how many pieces may be on
 // their way, which is more than a window has.
 const (
 	readSize  = 64 << 10
 	queueSize = 16 << 10
 )
 
-// carry returns nil after the end of the stream was passed on.
+// carry carries the stream. It returns nil after it has passed on the end of the stream.
 func (d *direction) carry() error {
 	pieces, acks := make(chan piece, queueSize), make(chan piece, queueSize)
 	failed := make(chan error, 1) // of the writer
@@ -95,7 +95,8 @@ func (d *direction) carry() error {
 	return err
 }
 
-// read sends what comes as the window allows, and the end of the stream.
+// read reads from the sender as the window allows, and sends the pieces and the end of the
+// stream to write.
 func (d *direction) read(pieces chan<- piece) error {
 	for {
 		data := make([]byte, readSize)

@@ -17,8 +17,8 @@ const way = 50 * time.Millisecond
 // ends are the two ends of a connection over a link.
 type ends struct{ client, server net.Conn }
 
-// connect relays a connection until the test ends. It must be called in a bubble, whose
-// time is the link's: nothing is waited for in fact.
+// connect relays a connection until the test ends. It must be called in a bubble of synctest, so
+// that the link uses the time of the bubble and the test does not really wait.
 func connect(t *testing.T, l *Link) ends {
 	client, near := net.Pipe()
 	far, server := net.Pipe()
@@ -34,13 +34,13 @@ func connect(t *testing.T, l *Link) ends {
 	return ends{client, server}
 }
 
-// An arrival is how many bytes had come after some time.
+// An arrival says how many bytes have come until some time.
 type arrival struct {
 	bytes int
 	after time.Duration
 }
 
-// receive reads n bytes and returns when they came. What comes at one time is one
+// receive reads n bytes and returns when they came. Bytes that come at the same time are one
 // arrival.
 func receive(t *testing.T, conn net.Conn, began time.Time, n int) (all []arrival) {
 	buf := make([]byte, readSize)
@@ -59,8 +59,8 @@ func receive(t *testing.T, conn net.Conn, began time.Time, n int) (all []arrival
 
 func send(conn net.Conn, n int) { _, _ = conn.Write(make([]byte, n)) }
 
-// TestTheDelayIsEachWayAndHoldsUpNothingElse holds that the first request arrives after the set-up, and that what is on
-// its way does not hold up what comes after it.
+// TestTheDelayIsEachWayAndHoldsUpNothingElse: the first request arrives after the set-up of the
+// connection. Bytes on their way do not delay the bytes after them.
 func TestTheDelayIsEachWayAndHoldsUpNothingElse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
@@ -86,8 +86,9 @@ func TestTheDelayIsEachWayAndHoldsUpNothingElse(t *testing.T) {
 	})
 }
 
-// TestTheWindowDoublesAfterEachRoundTrip holds that a connection begins with ten segments and may have twice as much
-// on its way after each round trip, up to the window's limit, and less after silence.
+// TestTheWindowDoublesAfterEachRoundTrip: a connection starts with ten segments. After each
+// round trip it may have twice as many bytes on their way, up to the limit of the window. After
+// silence it may have fewer.
 func TestTheWindowDoublesAfterEachRoundTrip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way, Window: 100_000, SlowStart: true})
@@ -103,9 +104,9 @@ func TestTheWindowDoublesAfterEachRoundTrip(t *testing.T) {
 
 		for _, tt := range []struct {
 			silence time.Duration
-			first   int // what comes without a wait then
+			first   int // how many bytes then come without a wait
 		}{
-			{250 * time.Millisecond, 100_000}, // since the last bytes were sent: their way, and 200 ms
+			{250 * time.Millisecond, 100_000}, // since the last bytes were sent: the delay, and 200 ms
 			{350 * time.Millisecond, 50_000},
 			{700 * time.Millisecond, 25_000},
 			{time.Minute, firstWindow},
@@ -118,8 +119,8 @@ func TestTheWindowDoublesAfterEachRoundTrip(t *testing.T) {
 	})
 }
 
-// TestWithoutSlowStartTheWholeWindowIsOpen holds that without slow start a connection has its window at once, and
-// keeps it.
+// TestWithoutSlowStartTheWholeWindowIsOpen: a connection has its whole window at once, and keeps
+// it.
 func TestWithoutSlowStartTheWholeWindowIsOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
@@ -132,8 +133,8 @@ func TestWithoutSlowStartTheWholeWindowIsOpen(t *testing.T) {
 	})
 }
 
-// TestTheWindowOfAQuietConnectionStaysSmall holds that a connection that sends little does not get a larger
-// window.
+// TestTheWindowOfAQuietConnectionStaysSmall: a connection that sends little does not get a
+// larger window.
 func TestTheWindowOfAQuietConnectionStaysSmall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way, SlowStart: true})
@@ -149,8 +150,8 @@ func TestTheWindowOfAQuietConnectionStaysSmall(t *testing.T) {
 	})
 }
 
-// TestConnectionsShareTheRateOfTheirServer holds that connections share the rate, and that it does not limit what
-// clients send.
+// TestConnectionsShareTheRateOfTheirServer: connections share the rate, and the rate does not
+// limit what clients send.
 func TestConnectionsShareTheRateOfTheirServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Link{Delay: way, Rate: 10_000_000, SlowStart: true}
@@ -181,8 +182,8 @@ func TestConnectionsShareTheRateOfTheirServer(t *testing.T) {
 	})
 }
 
-// TestAStreamEndsAfterItsLastByte holds that the end of a stream comes after what was sent, and that a side which
-// is gone ends the other.
+// TestAStreamEndsAfterItsLastByte: the end of a stream comes after its last byte, and a closed
+// side ends the other side.
 func TestAStreamEndsAfterItsLastByte(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := connect(t, &Link{Delay: way})
@@ -204,8 +205,8 @@ func TestAStreamEndsAfterItsLastByte(t *testing.T) {
 	})
 }
 
-// TestALinkBetweenSocketsHasTheDelay holds the same on sockets, where time is real: a request and its answer take
-// two round trips at least, and a client that is gone ends the server's side.
+// TestALinkBetweenSocketsHasTheDelay tests sockets, in real time: a request and its answer take
+// two round trips at least, and a closed client ends the server's side.
 func TestALinkBetweenSocketsHasTheDelay(t *testing.T) {
 	upstream, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -236,7 +237,7 @@ func TestALinkBetweenSocketsHasTheDelay(t *testing.T) {
 	_, err = io.ReadFull(client, make([]byte, 5))
 	require.NoError(t, err)
 	require.NoError(t, client.Close())
-	for err == nil { // the relay notices by what it cannot deliver
+	for err == nil { // the relay notices that the client is closed when it cannot deliver bytes
 		_, err = server.Write(make([]byte, readSize))
 	}
 	require.NoError(t, front.Close())

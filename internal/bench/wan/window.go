@@ -11,25 +11,25 @@ const (
 	minTimeout  = 200 * time.Millisecond
 )
 
-// A window is how many bytes of one direction of a connection may be on their way.
+// A window limits how many bytes of one direction of a connection are on their way.
 type window struct {
-	least   int64 // after silence
+	least   int64 // the size after a long silence
 	most    int64
 	timeout time.Duration
 
 	mu      sync.Mutex
 	changed sync.Cond
 	size    int64
-	sent    int64 // bytes, of which those are on their way that are not in acked
-	acked   int64
-	mark    int64     // what is sent when this is acknowledged begins a new peak
+	sent    int64     // bytes
+	acked   int64     // of sent: bytes that are not on their way any more
+	mark    int64     // a new peak starts when acked reaches this
 	peak    int64     // the most bytes on their way since the last mark
 	last    time.Time // when bytes were last sent
 	closed  bool
 }
 
-// take waits until at least a segment of n bytes may be sent, and returns how many of
-// the bytes may. It returns 0 after the window was closed. After silence the window is
+// take waits until bytes may be sent: a segment, or n if n is smaller. It returns how many of n
+// bytes may be sent, or 0 if the window was closed. After silence it first makes the window
 // smaller.
 func (w *window) take(n int) int {
 	w.mu.Lock()
@@ -56,8 +56,8 @@ func (w *window) take(n int) int {
 	return n
 }
 
-// acknowledge notes that n bytes are on their way no longer. The window grows by them
-// if the sender needs that.
+// acknowledge notes that n bytes have arrived. The window grows by n if the sender needs a
+// larger one.
 func (w *window) acknowledge(n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -68,7 +68,7 @@ func (w *window) acknowledge(n int64) {
 	w.changed.Broadcast()
 }
 
-// close wakes the sender for good.
+// close wakes the sender. All later calls of take return 0.
 func (w *window) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
