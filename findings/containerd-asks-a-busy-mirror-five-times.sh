@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# containerd 2.4.2 asks a mirror that answers a blob's GET with 429 five times, one time
-# right after the other, before it asks the next host. It does so with Retry-After in the
-# answer, too. A mirror that answers 503, 500 or 404, or cuts the connection, is asked
+# If a mirror answers 429 to the GET of a blob, containerd 2.4.2 asks it five times, without a
+# wait between the requests, before it asks the next host. It does the same if the answer has
+# Retry-After. A mirror that answers 503, 500 or 404, or that cuts the connection, is asked
 # once.
 #
-# So 429, which says that there are too many requests, makes them five times as many, and
-# a server of blobs that is behind other mirrors in hosts.toml relieves itself better by
-# 503.
+# The status 429 says that there are too many requests, and here it causes five times as many.
+# A busy server in a list of mirrors therefore gets fewer requests if it answers 503.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as containerd behaves
 # like this.

@@ -8,9 +8,9 @@
 #   - `ca`, `client` and `[header]` take effect: a missing ca file is an error, and
 #     the header is sent.
 #
-# With `server` all of them count. If the same file also names the registry under [host],
-# with fewer capabilities, the registry is in the list of hosts twice. The second time it
-# is there as the server, with every capability, so the restriction has no effect.
+# With `server` all of these keys take effect. If a file has `server`, and also names the
+# registry under [host] with fewer capabilities, the list of hosts has the registry twice: as
+# a host, and then as the server with every capability. So the restriction has no effect.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as containerd
 # behaves like this.

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# containerd 2.4.2 imports an OCI archive that GNU tar packed with --sparse without an
-# error, and without the layers that have holes.
+# If GNU tar has packed an OCI archive with --sparse, containerd 2.4.2 imports it without the
+# layers that have holes, and reports no error.
 #
-# GNU tar writes a file with holes as an entry of type 'S' in its own format, which is
-# the default one of `tar --sparse`, and as an ordinary entry in the format "posix". Go's
-# archive/tar reads both. It reports the first one as TypeGNUSparse and the second one as
-# TypeReg. The importer of containerd takes entries of TypeReg and logs the others at
-# debug level. So the two archives of one layout differ: after the import of one of them
-# index.json, manifest and config are in the content store and the layer is not.
-# An uncompressed layer with a megabyte of zeros is enough, because copying programs and
-# file systems make holes of zeros.
+# `tar --sparse` has two formats. In the format "gnu", which is the default, a file with holes
+# is an entry of type 'S'. In the format "posix" it is an ordinary entry. Go's archive/tar
+# reads both: it reports the first as TypeGNUSparse and the second as TypeReg. The importer of
+# containerd takes entries of TypeReg, and logs entries of other types at debug level. So after
+# the import of the archive in the format "gnu", index.json, manifest and config are in the
+# content store, and the layer is not. After the import of the other archive of the same layout
+# it is. An uncompressed layer with a megabyte of zeros is enough, because programs that copy
+# files, and file systems, make holes of zeros.
 #
 # The script needs Go and its module proxy, GNU tar, and a temporary folder on a file
-# system with holes. It exits with 0 as long as containerd behaves so.
+# system with holes. It exits with 0 as long as containerd behaves like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

@@ -2,16 +2,21 @@
 # containerd 2.4.2 makes different root file systems of one image with its overlayfs and its
 # native snapshotter, and cannot unpack some images with overlayfs.
 #
-# With the native snapshotter a layer is applied to a copy of the layers below it. With
-# overlayfs it is applied to the upper directory alone, which is empty, and not through the
-# mount. So a hard link to a file of a lower layer is an error, although the tar is valid and
-# the kernel's overlayfs would make the link. And a file whose path leads through a symbolic
-# link of a lower layer is written into a new directory, which hides the link: the image
-# below has /lib -> /usr/lib, its second layer writes lib/new, and with overlayfs /lib is a
-# directory without the files of /usr/lib. podman stores layers as overlayfs does.
+# With the native snapshotter containerd applies a layer to a copy of the layers below it. With
+# overlayfs it applies the layer only to the upper directory, which is empty, and not to the
+# mount. This has two effects.
+#
+# 1. A hard link to a file of a lower layer is an error, although the tar is valid and the
+#    kernel's overlayfs would make the link.
+# 2. If the path of a file leads through a symbolic link of a lower layer, the file is written
+#    into a new directory, which hides the link. The image below has /lib -> /usr/lib, and its
+#    second layer writes lib/new. With overlayfs /lib is then a directory without the files of
+#    /usr/lib.
+#
+# podman stores layers as containerd's overlayfs snapshotter does.
 #
 # The script needs Go and its module proxy. It mounts nothing, and needs root only where the
-# snapshotters do. It exits with 0 as long as containerd behaves so.
+# snapshotters need it. It exits with 0 as long as containerd behaves like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# containerd 2.4.2 hashes the bytes of an unfinished blob when a client goes on with it, and
-# does that within a write transaction of its metadata database. As long as the hash takes,
-# no other write to the database ends, in any namespace: no lease, image, container or
-# snapshot is made or changed. A pull that resumes within a layer of 100 GiB holds all of
-# this for minutes.
+# When a client goes on with an unfinished blob, containerd 2.4.2 hashes the bytes of the blob
+# within a write transaction of its metadata database. Until the hash is done, every other
+# write to the database waits, in all namespaces: leases, images, containers and snapshots
+# cannot be made or changed. A pull that resumes within a layer of 100 GiB blocks these writes
+# for minutes.
 #
-# The script makes an unfinished blob of 512 MiB, opens it again, and makes a lease in another
-# namespace as soon as the content store was asked for the blob. The lease is made only after
-# the blob was opened. The same lease without an open blob takes a small part of that time.
+# The script makes an unfinished blob of 512 MiB and opens it again. As soon as the content
+# store is asked for the blob, it makes a lease in another namespace. The lease waits until the
+# blob is open. If no blob is being opened, the same lease takes a small part of that time.
 #
 # The script needs Go and its module proxy, and 1 GiB in the temporary directory. It exits
 # with 0 as long as containerd behaves like this.
@@ -44,7 +44,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// A store says when it is asked for a writer.
+// A store reports when it is asked for a writer.
 type store struct {
 	content.Store
 	asked chan struct{}

@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# go.podman.io/image 5.42.1 (the library of skopeo, podman and buildah) writes a second
-# image under a name that an OCI layout has already, and keeps the first one in
+# go.podman.io/image 5.42.1 is the library of skopeo, podman and buildah. If it writes an image
+# to an OCI layout under a name that another image has there, it keeps the other image in
 # index.json as an entry without a name.
 #
-# This has two effects. First, `oci:DIR` without a name, which reads the only image of a
-# layout, works after the first copy and fails after the second, although the layout has
-# one name all the time. Second, the digest of the first image stays in index.json, so a
-# collector that keeps what index.json lists keeps the first image's blobs. When the first
-# image is copied to the name again, its entry gets the name back, and the entry of the
-# second image loses it. The number of entries does not fall.
+# This has two effects.
+#
+# 1. `oci:DIR` without a name reads the only image of a layout. It works after the first image
+#    was copied and fails after the second, although the layout has only one name.
+# 2. The digest of the first image stays in index.json. So a garbage collector that keeps what
+#    index.json lists keeps the blobs of the first image.
+#
+# If the first image is copied to the name again, its entry gets the name back, and the entry
+# of the second image loses it. Both entries stay.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as the library
 # behaves like this.

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# distribution 3.1.2 as a pull-through cache answers a request for a blob that it does
-# not have yet differently from one for a blob that it has.
+# As a pull-through cache, distribution 3.1.2 treats requests for a blob that it does not have
+# yet (a cold blob) differently from requests for a blob that it has.
 #
-# 1. A cold cache ignores Range. It answers 200 with the whole blob and without
-#    Accept-Ranges, and it fetches the whole blob from the registry. The same request
-#    gets 206 and the 8 bytes that were asked for as soon as the cache has the blob. A
-#    client that goes on from an offset, or that splits a blob into ranges, therefore
-#    makes a cold cache send the whole blob once for each of these requests.
-# 2. A cold cache does not join equal requests. Four clients that ask for one blob at the
-#    same time cause four GETs at the registry.
+# 1. For a cold blob it ignores Range. It answers 200 with the whole blob and without
+#    Accept-Ranges, and fetches the whole blob from the registry. When it has the blob, the
+#    same request gets 206 and the 8 bytes of the range. If a client goes on from an offset,
+#    or splits a blob into ranges, the cache therefore sends the whole cold blob once for each
+#    of these requests.
+# 2. For a cold blob it does not join equal requests. If four clients ask for the blob at the
+#    same time, the registry gets four GETs.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as distribution
-# behaves so.
+# behaves like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
@@ -43,8 +43,8 @@ import (
 
 const clients = 4
 
-// A registry serves any blob that is in blobs, and counts the GETs. Each GET waits until
-// wait of them have come.
+// A registry serves any blob that is in blobs, and counts the GETs. Each GET waits until as
+// many GETs as wait says have come.
 type registry struct {
 	blobs map[string][]byte
 

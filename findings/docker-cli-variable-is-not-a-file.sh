@@ -1,18 +1,23 @@
 #!/usr/bin/env bash
-# docker/cli 29.1.2 reads a document in the variable DOCKER_AUTH_CONFIG by other rules
-# than the same document in config.json, and loads without an error.
+# docker/cli 29.1.2 reads the document in the variable DOCKER_AUTH_CONFIG by other rules than
+# config.json, and reports no error when it loads the document.
 #
-# Each row below is a document that works as config.json. As the value of the variable,
+# Each row below is a document that works as config.json. In the variable, each of these makes
+# the CLI drop all entries of the document, also the good ones:
+#
 # 1. an entry with "username" and "password" instead of "auth",
-# 2. an entry without "auth", as docker writes beside a credsStore,
-# 3. a field such as "credsStore" beside "auths"
-# makes the CLI drop every entry of the variable, the good ones too. It writes a line to
-# standard error each time it looks for a credential, and goes on with config.json.
-# 4. A key with a scheme finds nothing for the host, while in a file it does.
-# In all four cases a push or pull runs with another login, or with none.
+# 2. an entry without "auth", as docker writes it if there is a credsStore,
+# 3. a field such as "credsStore" next to "auths".
+#
+# The CLI then writes a line to standard error each time it looks for a credential, and goes on
+# with config.json. There is a fourth difference:
+#
+# 4. a key with a scheme matches its host in a file, and does not match it in the variable.
+#
+# In all four cases a push or a pull uses another login, or none.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as docker/cli behaves
-# so.
+# like this.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The registry of go-containerregistry 0.22.1 lists referrers with the media type of their
-# config as their artifactType, also if the manifest has an artifactType of its own. The
-# OCI distribution specification 1.1 wants the artifactType of the manifest, and the
-# config's type only if the manifest has none. The registry ignores the query artifactType,
-# which the specification allows.
+# In a list of referrers the registry of go-containerregistry 0.22.1 gives each artifact the
+# media type of its config as artifactType, even if the manifest has an artifactType of its
+# own. The OCI distribution specification 1.1 requires the artifactType of the manifest. The
+# type of the config is only for a manifest without one. The registry also ignores the query
+# artifactType, which the specification allows.
 #
-# Artifacts without a config have the type application/vnd.oci.empty.v1+json there, so a
-# client that filters the list by their type finds no signature. It finds them if it reads
-# the manifests of the entries with that type.
+# So an artifact without a config, such as a signature, is listed with the type
+# application/vnd.oci.empty.v1+json. A client that filters the list by the type of signatures
+# finds none. It finds them if it reads the manifests of the entries with the empty type.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as the registry behaves
 # like this.
@@ -77,7 +77,7 @@ func main() {
 		failed = failed || len(list.Manifests) != 1 || list.Manifests[0].ArtifactType != "application/vnd.oci.empty.v1+json"
 	}
 	if failed {
-		fmt.Println("the registry behaves in another way now")
+		fmt.Println("changed: the registry does not list the artifact with the type of its config")
 		os.Exit(1)
 	}
 }

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
-# The kubelet's image garbage collection, with imageMaximumGCAge and imageMinimumGCAge.
+# With imageMaximumGCAge, the garbage collection of Kubernetes 1.37.2 removes an image that was
+# pulled before its first use, although the image is younger than imageMinimumGCAge.
 #
 # The reference of the kubelet's configuration says that imageMinimumGCAge is "the minimum
 # age for an unused image before it is garbage collected", and imageMaximumGCAge "the maximum
-# age an image can be unused before it is garbage collected". Kubernetes 1.37.2 compares the
-# maximum age with the last use, which is the zero time for an image that no container has
-# used yet, and does not ask for the minimum age there. So when the kubelet has run for longer
-# than the maximum age, an image that was pulled ahead of its first use goes in the next
-# round: here one second after it came, with a minimum age of two minutes, a maximum age of a
-# day, and a disk that is 10 % full. An image that was used once and then not for 23 hours
-# stays. To keep images that are pulled ahead, pin them in the runtime, or start a container
-# of each.
+# age an image can be unused before it is garbage collected". The kubelet compares the maximum
+# age with the last use. For an image that no container has used yet, the last use is the zero
+# time. The kubelet does not look at the minimum age in this comparison. So when the kubelet
+# has run for longer than the maximum age, the next round removes each image that no container
+# has used yet.
+#
+# In this script such an image is removed one second after it came, with a minimum age of two
+# minutes, a maximum age of a day, and a disk that is 10 % full. An image that was used once,
+# and then not for 23 hours, stays. To keep images that are pulled before their first use, pin
+# them in the runtime, or start a container of each.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as the kubelet's code
 # behaves like this.

@@ -3,12 +3,12 @@
 # org.cncf.model.filepath for each layer. The ModelPack specification says that it is the
 # path of the file or directory in the model.
 #
-# For a file the annotation is the file's name. For a directory that is packed with
-# --dir-tar, and for the archive of the configuration files, it is the name of the temporary
-# file in which mdltool made the tar, such as dir-tar-965624628.tar. Only the names inside
-# the tar say where its files belong. A reader that unpacks a tar below the path in the
-# annotation puts the files in the wrong place. The names are random, so two packages of
-# the same directory have the same layers and different manifest digests.
+# For a file the annotation has the name of the file. For a directory that is packed with
+# --dir-tar, and for the archive of the configuration files, it has the name of the temporary
+# file in which mdltool made the tar, such as dir-tar-965624628.tar. Only the names in the tar
+# say where the files belong. A reader that unpacks the tar below the path in the annotation
+# puts the files into a wrong directory. The names of temporary files are random, so two
+# packages of the same directory have the same layers and different manifest digests.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as mdltool behaves like
 # this.

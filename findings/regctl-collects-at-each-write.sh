@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# regctl 0.11.7 writes one more tag into an OCI layout and removes, with the same
-# command, every blob that index.json does not lead to.
+# When regctl 0.11.7 adds a tag to an OCI layout, it also removes every blob to which no entry
+# of index.json leads.
 #
-# `regctl image copy ocidir://layout:v1 ocidir://layout:v2` adds a name and needs no
-# blob. Before the command, the layout has a blob to which no entry of index.json leads.
-# The blobs that a pull under way has fetched so far are such blobs, and so is an index
-# that only an annotation names. After the command the blob is gone. regctl exits with 0
-# and does not report the removal. A command that only reads (`regctl manifest get`)
-# does not remove blobs.
+# The blobs that a running pull has fetched so far are such blobs, and so is an index that only
+# an annotation names. The script makes a layout with such a blob. Then it adds a name by
+# `regctl image copy ocidir://layout:v1 ocidir://layout:v2`, which copies no blob. After the
+# command the blob is gone. regctl exits with 0 and does not report the removal. A command that
+# only reads (`regctl manifest get`) does not remove blobs.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as regctl behaves
 # like this.

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# umoci 0.6.0 derives an image inside an OCI layout whose entries are named as
-# containerd's exports name them, by two annotations: io.containerd.image.name
-# with the whole name and org.opencontainers.image.ref.name with the tag.
+# An image that umoci 0.6.0 derives in an OCI layout of containerd replaces the original image
+# when containerd 2.4.2 imports the layout.
 #
-# umoci copies all annotations of the entry it starts from and replaces only
-# org.opencontainers.image.ref.name. The new entry "patched" therefore still says
-# io.containerd.image.name = registry.example/app:v1. containerd 2.4.2 takes the name
-# from that annotation: its import stores one image, registry.example/app:v1, which is
-# the derived image. The original image is gone, no image is named "patched", and the
-# import reports no error.
+# An export of containerd names each entry by two annotations: io.containerd.image.name has the
+# whole name, and org.opencontainers.image.ref.name has the tag. When umoci derives an image, it
+# copies all annotations of the original entry and replaces only
+# org.opencontainers.image.ref.name. So the new entry "patched" still has
+# io.containerd.image.name = registry.example/app:v1. containerd takes the name from that
+# annotation. Its import stores one image, registry.example/app:v1, which is the derived image.
+# The original image is not stored, no image has the name "patched", and the import reports no
+# error.
 #
 # The script needs Go and its module proxy. It exits with 0 as long as umoci behaves like
 # this.
