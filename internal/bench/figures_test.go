@@ -110,9 +110,9 @@ func TestTheWorstRunOfOursCounts(t *testing.T) {
 		ours []result
 		want report.Goal
 	}{
-		{[]result{asked(8, nil), asked(2, nil)}, report.Goal{Got: "8 beside skopeo's 4", Met: true}},
-		{[]result{asked(2, nil), asked(9, nil)}, report.Goal{Got: "9 beside skopeo's 4"}},
-		{[]result{asked(2, nil), asked(2, errors.New("failed"))}, report.Goal{Got: "2 beside skopeo's 4"}},
+		{[]result{asked(8, nil), asked(2, nil)}, report.Goal{Got: "8, and skopeo 4", Met: true}},
+		{[]result{asked(2, nil), asked(9, nil)}, report.Goal{Got: "9, and skopeo 4"}},
+		{[]result{asked(2, nil), asked(2, errors.New("failed"))}, report.Goal{Got: "2, and skopeo 4"}},
 	} {
 		tt.want.Want = "at most skopeo's + 4"
 		assert.Equal(t, tt.want, fewRequests(runs{pullkit: tt.ours, "skopeo": theirs}))

@@ -27,7 +27,7 @@ const largeRounds = 2
 func runLarge(ctx context.Context, b *bench) error {
 	r := largeRow(b, map[string][]goal{
 		oneBlob.name:  {{most: 32}},
-		wallTime.name: {{most: 1.02, of: theBase, why: "no more than it, as far as one run can tell"}},
+		wallTime.name: {{most: 1.02, of: theBase, why: "not slower, as far as one run can show"}},
 	})
 	return b.compareRows(ctx, comparison{
 		name: "large", title: fmt.Sprintf("One large layer, %d MB/s a connection", linkRate/1_000_000), rows: []row{r},

@@ -200,7 +200,7 @@ type nginxGoal struct {
 func fewRequests(rs runs) report.Goal {
 	ours, theirs := worst(rs[pullkit]), worst(rs["skopeo"])
 	return report.Goal{
-		Want: "at most skopeo's + 4", Got: fmt.Sprintf("%d beside skopeo's %d", ours, theirs), Met: outcome(rs[pullkit]) == "succeeds" && ours <= theirs+4,
+		Want: "at most skopeo's + 4", Got: fmt.Sprintf("%d, and skopeo %d", ours, theirs), Met: outcome(rs[pullkit]) == "succeeds" && ours <= theirs+4,
 	}
 }
 

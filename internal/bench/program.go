@@ -43,7 +43,7 @@ func runProgram(ctx context.Context, b *bench) error {
 	}
 	t.Add(cells("go-containerregistry's", peer)...)
 	size := report.AtMost(ours.size, sizeLimit, "MB")
-	packages := report.Goal{Want: "no package of others that the base has not", Got: "no base", Open: true}
+	packages := report.Goal{Want: "no package of another project that the base does not have", Got: "no base", Open: true}
 	var base built
 	if b.base != "" {
 		if base, err = b.readmeProgram(ctx, b.baseDir()); err != nil {

@@ -132,24 +132,24 @@ func (b *bench) sized(name, image string, layers int, size int64, goals map[stri
 }
 
 // slowerThanHash is the goal for the requests for one blob on a fast link.
-var slowerThanHash = goal{most: 2, why: "2 where the first connection proved slower than the hash"}
+var slowerThanHash = goal{most: 2, why: "2 if the first connection is slower than the hash"}
 
 func coldRows(b *bench) []row {
 	return []row{
 		b.sized("A", "a", 1, 1024*mib, map[string][]goal{
 			wallTime.name:   {{most: 1.05, of: "ideal-pipe"}, {most: 1, of: bestPeer, faster: true}},
 			cpuTime.name:    {{most: 0.95, of: bestPeer}},
-			peakMemory.name: {{most: 16}, {most: 15.5, why: "15 as a whole number, as it was"}},
+			peakMemory.name: {{most: 16}, {most: 15.5, why: "15 when rounded, as the base"}},
 			oneBlob.name:    {slowerThanHash},
 		}),
 		b.sized("B", "b", 8, 128*mib, map[string][]goal{
 			wallTime.name:   {{most: 1.05, of: "ideal-pipe"}, {most: 1, of: bestPeer, faster: true}},
 			cpuTime.name:    {{most: 0.95, of: bestPeer}},
-			peakMemory.name: {{most: 20}, {most: 18.5, why: "18 as a whole number, as it was"}},
+			peakMemory.name: {{most: 20}, {most: 18.5, why: "18 when rounded, as the base"}},
 		}),
 		b.sized("C", "c", 100, mib, map[string][]goal{
 			wallTime.name:   {{most: 1.05, of: "ideal-inline"}, {most: 1, of: bestPeer}},
-			peakMemory.name: {{most: 20}, {most: 17.5, why: "17 as a whole number, as it was"}},
+			peakMemory.name: {{most: 20}, {most: 17.5, why: "17 when rounded, as the base"}},
 		}),
 	}
 }
