@@ -38,8 +38,8 @@ func (b *bench) images() string         { return filepath.Join(b.dir, "images") 
 func (b *bench) home() string           { return filepath.Join(b.dir, "home") }
 func (b *bench) out() string            { return filepath.Join(b.dir, "out") }
 
-// wants reports whether the flag -run matches one of the comparisons.
-func (b *bench) wants(names ...string) bool { return slices.ContainsFunc(names, b.only.MatchString) }
+// selected reports whether the flag -run matches one of the comparisons.
+func (b *bench) selected(names ...string) bool { return slices.ContainsFunc(names, b.only.MatchString) }
 
 // reach adds a goal to the last table.
 func (b *bench) reach(row string, g report.Goal, ours, base, peer string) {
@@ -83,11 +83,11 @@ func (b *bench) micro(ctx context.Context) error {
 	if b.short {
 		args = append(args, "-short")
 	}
-	if !b.wants(microNames...) {
+	if !b.selected(microNames...) {
 		return nil
 	}
 	for _, name := range microNames {
-		if b.wants(name) {
+		if b.selected(name) {
 			args = append(args, name)
 		}
 	}

@@ -24,21 +24,21 @@ func (b *bench) build(ctx context.Context) (err error) {
 	here := filepath.Join(b.root, "internal", "bench")
 	to := b.bin("") + string(filepath.Separator)
 	var programs []string
-	if b.wants(microNames...) {
+	if b.selected(microNames...) {
 		programs = append(programs, "./micro")
 	}
-	if b.wants(scenarioNames()...) {
+	if b.selected(scenarioNames()...) {
 		programs = append(programs, "./registry", "./ideal", "./orascp", "tool")
 		if _, err := b.goCommand(ctx, "-C", b.root, "build", "-o", to, "./examples/pull"); err != nil {
 			return err
 		}
-		if b.wants(fleetName) {
+		if b.selected(fleetName) {
 			if _, err := b.goCommand(ctx, "-C", filepath.Join(b.root, "examples", "fleet"), "build", "-o", to, "."); err != nil {
 				return err
 			}
 			b.varnish = installed("varnishd")
 		}
-		if b.wants("rootfs") {
+		if b.selected("rootfs") {
 			if _, err := b.goCommand(ctx, "-C", filepath.Join(b.root, "examples", "rootfs"), "build", "-o", to, "."); err != nil {
 				return err
 			}

@@ -35,7 +35,7 @@ func (b *bench) machine(ctx context.Context) *report.Table {
 		if out, err := exec.CommandContext(ctx, b.skopeo, "--version").Output(); err == nil {
 			t.Add("skopeo", strings.TrimSpace(string(out)))
 		}
-	} else if b.wants(scenarioNames()...) {
+	} else if b.selected(scenarioNames()...) {
 		t.Add("skopeo", "is not installed, and left out")
 	}
 	if b.nginx != "" {

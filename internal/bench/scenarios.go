@@ -56,7 +56,7 @@ func scenarioNames() []string {
 func (b *bench) pulls(ctx context.Context) error {
 	var images []string
 	for _, s := range scenarios() {
-		if b.wants(s.name) {
+		if b.selected(s.name) {
 			images = append(images, s.images(b)...) // scenarios may share an image
 		}
 	}
@@ -71,7 +71,7 @@ func (b *bench) pulls(ctx context.Context) error {
 		return fmt.Errorf("making images: %w", err)
 	}
 	for _, s := range scenarios() {
-		if !b.wants(s.name) {
+		if !b.selected(s.name) {
 			continue
 		}
 		if err := s.run(ctx, b); err != nil {

@@ -88,8 +88,8 @@ func ggcrIndex(idx ocispec.Index) (*v1.IndexManifest, error) {
 // errOther is the error of a task whose answer is wrong.
 var errOther = errors.New("another answer")
 
-// wants returns the error of a task: nil if its answer is right, and errOther if not.
-func wants(right bool) error {
+// wrongUnless returns the error of a task: nil if its answer is right, and errOther if not.
+func wrongUnless(right bool) error {
 	if !right {
 		return errOther
 	}
@@ -107,24 +107,24 @@ func indexChoosers(n, calls int) ([]task, error) {
 	otherWant := v1.Platform{OS: "linux", Architecture: "arm64", Variant: "v8"}
 	return []task{
 		{"containerd", calls, func() error {
-			return wants(byContainerd(idx, platforms.Only(indexWanted)).Platform.Architecture == "arm64")
+			return wrongUnless(byContainerd(idx, platforms.Only(indexWanted)).Platform.Architecture == "arm64")
 		}},
 		{"go-containerregistry", calls, func() error {
-			return wants(byGGCR(other, otherWant).Platform.Architecture == "arm64")
+			return wrongUnless(byGGCR(other, otherWant).Platform.Architecture == "arm64")
 		}},
 		{"pullkit", calls, func() error {
 			c, err := index.Selector{}.Select(idx, indexWanted)
 			if err != nil {
 				return err
 			}
-			return wants(c.Exact)
+			return wrongUnless(c.Exact)
 		}},
 		{"pullkit, Strict", calls, func() error {
 			c, err := (index.Selector{Strict: true}).Select(idx, indexWanted)
 			if err != nil {
 				return err
 			}
-			return wants(c.Exact)
+			return wrongUnless(c.Exact)
 		}},
 	}, nil
 }
@@ -140,14 +140,14 @@ func indexParsers(n, calls int) (data []byte, tasks []task, err error) {
 			if err := json.Unmarshal(data, &idx); err != nil {
 				return err
 			}
-			return wants(len(idx.Manifests) == n)
+			return wrongUnless(len(idx.Manifests) == n)
 		}},
 		{"pullkit", calls, func() error {
 			doc, err := index.Parse(ocispec.MediaTypeImageIndex, data)
 			if err != nil {
 				return err
 			}
-			return wants(len(doc.Index.Manifests) == n)
+			return wrongUnless(len(doc.Index.Manifests) == n)
 		}},
 	}, nil
 }

@@ -42,7 +42,7 @@ func keyringBuilders(n int) []task {
 	theirs, ours := pullSecrets(n)
 	return []task{
 		{"kubelet", 1, func() error { _, err := buildTheirs(theirs); return err }},
-		{"pullkit", 1, func() error { return wants(credentials.FromSecrets(ours, credentials.Rules{}) != nil) }},
+		{"pullkit", 1, func() error { return wrongUnless(credentials.FromSecrets(ours, credentials.Rules{}) != nil) }},
 	}
 }
 
@@ -59,7 +59,7 @@ func keyringLookups(n, calls int) ([]task, error) {
 	return []task{
 		{"kubelet", max(1, calls*10/n), func() error {
 			found, _ := their.Lookup(keyringImage.Name())
-			return wants(len(found) == 1)
+			return wrongUnless(len(found) == 1)
 		}},
 		{"pullkit", calls, func() error {
 			found := 0
@@ -69,7 +69,7 @@ func keyringLookups(n, calls int) ([]task, error) {
 				}
 				found++
 			}
-			return wants(found == 1)
+			return wrongUnless(found == 1)
 		}},
 	}, nil
 }

@@ -90,7 +90,7 @@ func TestTasksTakeTurnsAndAWrongAnswerIsAnError(t *testing.T) {
 	assert.Len(t, took, 2)
 	assert.Equal(t, "aabbaabb", order.String())
 
-	_, err = best(1, task{"wrong", 1, func() error { return wants(false) }})
+	_, err = best(1, task{"wrong", 1, func() error { return wrongUnless(false) }})
 	assert.EqualError(t, err, "wrong: another answer")
 }
 

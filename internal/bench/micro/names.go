@@ -37,7 +37,7 @@ var nameParsers = []nameParser{
 		if err != nil {
 			return err
 		}
-		return wants(r.String() != "")
+		return wrongUnless(r.String() != "")
 	}, 5000},
 }
 

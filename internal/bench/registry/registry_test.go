@@ -96,19 +96,19 @@ func start(t *testing.T, s store, conf setup) (host string, lines <-chan string,
 		ended <- serve(s.dir, conf, stdin, stdout)
 		stdout.Close()
 	}()
-	told := make(chan string, 100)
+	printed := make(chan string, 100)
 	go func() {
-		defer close(told)
+		defer close(printed)
 		for {
 			line := make([]byte, 1000)
 			n, err := answers.Read(line)
 			if err != nil {
 				return
 			}
-			told <- strings.TrimSpace(string(line[:n]))
+			printed <- strings.TrimSpace(string(line[:n]))
 		}
 	}()
-	return <-told, told, func() { fmt.Fprintln(asks) }, func() {
+	return <-printed, printed, func() { fmt.Fprintln(asks) }, func() {
 		require.NoError(t, asks.Close())
 		require.NoError(t, <-ended)
 	}
