@@ -196,7 +196,7 @@ func (n *node) find(_ context.Context, ref reference.Reference, d digest.Digest)
 			return
 		}
 		version := url.PathEscape(cmp.Or(string(ref.Digest()), ref.Tag()))
-		before, after := whom(n.names(), n.name, d)
+		before, after := nodesToAsk(n.names(), n.name, d)
 		for _, name := range before {
 			if !yield(registry.Host{URL: "http://" + name + waitPath + version + "/v2"}) {
 				return

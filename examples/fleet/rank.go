@@ -57,7 +57,7 @@ const (
 	maxAfter = 3
 )
 
-// whom returns the nodes that the node self asks for the blob of a digest, before the registry.
+// nodesToAsk returns the nodes that the node self asks for the blob of a digest, before the registry.
 //
 // before are nodes that come before self in the order of the digest. They let self wait until
 // they have the blob themselves. First come the nodes on the way to the first node of the
@@ -67,7 +67,7 @@ const (
 // after is set if self is the first node of the order, which fetches the blob from the
 // registry for all others. It first asks the next ones in the order whether they have the blob
 // already, because one of them was the first node before self joined.
-func whom(nodes []string, self string, d digest.Digest) (before, after []string) {
+func nodesToAsk(nodes []string, self string, d digest.Digest) (before, after []string) {
 	names := order(nodes, d)
 	rank := slices.Index(names, self)
 	switch {

@@ -46,7 +46,7 @@ func TestNodesWaitOnlyForNodesBeforeThem(t *testing.T) {
 	for i, self := range all {
 		known := slices.Clone(all)
 		known = slices.DeleteFunc(known, func(n string) bool { return n != self && score(n, digest.FromString(fmt.Sprint(i)))%3 == 0 })
-		before, after := whom(known, self, d)
+		before, after := nodesToAsk(known, self, d)
 		for _, n := range before {
 			assert.Greater(t, score(n, d), score(self, d))
 		}
@@ -69,7 +69,7 @@ func TestTheWorkIsDivided(t *testing.T) {
 		d := digest.FromString("layer")
 		children, depth := map[string]int{}, map[string]int{}
 		for _, self := range order(nodes, d)[1:] {
-			before, _ := whom(nodes, self, d)
+			before, _ := nodesToAsk(nodes, self, d)
 			assert.LessOrEqual(t, len(before), maxBefore)
 			children[before[0]]++
 			depth[self] = depth[before[0]] + 1
@@ -84,10 +84,10 @@ func TestTheWorkIsDivided(t *testing.T) {
 }
 
 func TestANodeThatIsNotAMemberAsksNoNode(t *testing.T) {
-	before, after := whom(names(3), "192.0.2.1:1", digest.FromString("x"))
+	before, after := nodesToAsk(names(3), "192.0.2.1:1", digest.FromString("x"))
 	assert.Empty(t, before)
 	assert.Empty(t, after)
-	before, after = whom([]string{"a:1"}, "a:1", digest.FromString("x"))
+	before, after = nodesToAsk([]string{"a:1"}, "a:1", digest.FromString("x"))
 	assert.Empty(t, before)
 	assert.Empty(t, after)
 }
