@@ -49,8 +49,8 @@ type Config struct {
 	//
 	// A blob that comes over one connection is one request, or one for each gap between
 	// bytes that an earlier pull left. A blob that comes over more connections is about
-	// two requests for each connection, and one more for each 256 MiB: 4 GiB over 8
-	// connections are at most about 32. After the registry has refused a request because
+	// two requests for each connection, and one more for each 192 MiB: 4 GiB over 8
+	// connections are about 30. After the registry has refused a request because
 	// of their number (429 or 503), the rest of a blob is not divided any more.
 	//
 	// Zero means 8; 1 means that blobs are never fetched in parts.

@@ -7,12 +7,13 @@ import (
 )
 
 const (
-	// maxPart is the largest part of a blob on a slow link. Bytes of larger parts would
-	// be hashed so much later that they might have left the page cache. On a fast link
-	// bytes are hashed earlier, so parts are larger. Parts are also large because a
+	// maxPart is the largest part of a blob on a slow link. While the hash waits for the end
+	// of a part, the bytes of other parts come and are not hashed. With larger parts the hash
+	// would be so far behind that it ends later than the link, and the bytes might have left
+	// the page cache. On a fast link bytes are hashed earlier, so parts are larger. Parts are also large because a
 	// connection from which another connection takes over bytes is closed, and the bytes
 	// that are on their way are lost.
-	maxPart     = 256 << 20
+	maxPart     = 192 << 20
 	minFastPart = 64 << 20
 	maxFastPart = 512 << 20
 	// The smallest part is what a connection brings in leastTime, between minPart and

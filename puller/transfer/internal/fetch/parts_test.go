@@ -25,7 +25,7 @@ func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 		"a faster connection":                {func(*forecast) {}, all, 128, 153},
 		"a fast link":                        {func(f *forecast) { f.fast = true }, all, 64, 512},
 		"as fast as the hash":                {func(*forecast) {}, all, 1024, 512},
-		"a little slower than that":          {func(*forecast) {}, all, 1000, 256},
+		"a little slower than that":          {func(*forecast) {}, all, 1000, 192},
 		"a gap that is shorter":              {func(*forecast) {}, spans.Span{Off: 0, End: 60 * mib}, 64, 60},
 		"the rest of the gap would be small": {func(*forecast) {}, spans.Span{Off: 0, End: 73 * mib}, 64, 73},
 		"the rest would not be so small":     {func(*forecast) {}, spans.Span{Off: 0, End: 76 * mib}, 64, 71},
@@ -35,7 +35,7 @@ func TestEachReasonDecidesTheLengthOfAPart(t *testing.T) {
 		"the least is what comes in 100 ms":  {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 40, 4},
 		"the least is at most 8 MiB":         {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 200, 8},
 		"the least is at least 1 MiB":        {func(f *forecast) { f.missing, f.unhashed = 1*mib, 1*mib }, all, 1, 1},
-		"a large blob":                       {func(f *forecast) { f.size, f.missing, f.unhashed = 1<<40, 1<<40, 1<<40 }, spans.Span{Off: 0, End: 1 << 40}, 64, 256},
+		"a large blob":                       {func(f *forecast) { f.size, f.missing, f.unhashed = 1<<40, 1<<40, 1<<40 }, spans.Span{Off: 0, End: 1 << 40}, 64, 192},
 		"a hash that takes no time":          {func(f *forecast) { f.hash = 0 }, all, 64, 131},
 	} {
 		f := slow
