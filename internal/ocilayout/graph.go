@@ -87,15 +87,24 @@ func Damaged(desc ocispec.Descriptor) error {
 	return &content.Error{Reason: content.ErrDigestMismatch, Err: fmt.Errorf("blob %s is damaged in the store: remove it there (a layout's Repair does) and pull again", desc.Digest)}
 }
 
+// IsDocument reports whether a media type is that of content that leads to other content: an
+// index, or a manifest of an image or an artifact.
+func IsDocument(mediaType string) bool {
+	return mediatype.IsIndex(mediaType) || mediatype.IsManifest(mediaType) || mediatype.IsArtifactManifest(mediaType)
+}
+
 // Read returns a stored manifest or index. The error wraps fs.ErrNotExist if desc is not
 // stored. The error wraps ErrNoDocument if desc's media type is not that of a manifest or
-// an index, or if the content is not one.
+// an index, if the content is not one, or if it has more than MaxDocument bytes.
 func Read(ctx context.Context, blobs Blobs, desc ocispec.Descriptor) (*Document, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType) {
+	if !IsDocument(desc.MediaType) {
 		return nil, ErrNoDocument
+	}
+	if desc.Size > MaxDocument {
+		return nil, fmt.Errorf("blob %s: %w: it has %d bytes, more than %d", desc.Digest, ErrNoDocument, desc.Size, MaxDocument)
 	}
 	if err := CheckDescriptor(desc); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoDocument, err)

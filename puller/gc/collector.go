@@ -35,8 +35,9 @@ type Config struct {
 	// InUse yields the IDs or names of the images that are in use: the images of all
 	// containers and of all image volumes. Containers that have stopped and may start again
 	// are included. A round calls InUse once, after it has listed the images. If InUse yields
-	// an error, or if the manifest of a digest in use is damaged, the round ends with an error
-	// and removes nothing. InUse must not start a round. Nil: no image is in use.
+	// an error, the round ends with this error and removes nothing. If the manifest of a digest
+	// in use is damaged, a round that has to remove something removes nothing, and returns an
+	// error. InUse must not start a round. Nil: no image is in use.
 	//
 	// A digest is best: the ID of a puller.Image, or name@digest. It also keeps an image that
 	// the store does not list, because its tags have moved to other images, and the content
@@ -96,6 +97,9 @@ type Collector struct {
 	timer   *time.Timer       // of the next write; nil if no write is due
 	closed  bool
 
+	ended    chan struct{} // closed at the end of the first Close
+	closeErr error         // of the first Close
+
 	background context.Context // the context of the writes that timers start; Close ends it
 	stop       context.CancelFunc
 	writes     sync.WaitGroup // the timers that are set, and the writes that they started
@@ -136,6 +140,7 @@ func New(config Config) (*Collector, error) {
 		config.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Collector{config: config, started: config.Now(), records: make(map[string]record), news: make(map[string]record)}
+	c.ended = make(chan struct{})
 	c.background, c.stop = context.WithCancel(context.Background())
 	if !config.AsKubelet {
 		if config.StateDir == "" && dir != "" {
@@ -260,17 +265,25 @@ func (c *Collector) write(fsys disk.FS, saved map[string]record) error {
 }
 
 // Close writes the last uses that the state file does not have yet. If a round runs, Close
-// waits for its end, 10 seconds at most. Used may still be called after Close, but those
-// uses are kept in memory only. A second Close does nothing.
+// waits for its end, 10 seconds at most. A round that ends later writes them itself. Used may
+// still be called after Close, but only a later round writes those uses. A second Close waits
+// for the first one and returns its error.
 func (c *Collector) Close() error {
 	c.mu.Lock()
-	closed := c.closed
+	first := !c.closed
 	c.closed = true
 	c.stopTimer()
 	c.mu.Unlock()
-	if closed {
-		return nil
+	if first {
+		c.closeErr = c.writeLast()
+		close(c.ended)
 	}
+	<-c.ended
+	return c.closeErr
+}
+
+// writeLast is the first call of Close.
+func (c *Collector) writeLast() error {
 	c.stop() // ends a write that waits for the lock; the flush below writes instead
 	c.writes.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), closeWait)

@@ -21,7 +21,8 @@
 //   - if it is in use, as Config.InUse says: by a container or as an image volume. If its
 //     digest is in use, it stays also after its tags have moved to other images;
 //   - if it is pinned, by the store or by Config.Pinned;
-//   - if it came into the store or was used less than Config.MinAge ago;
+//   - if it came into the store or was used less than Config.MinAge ago. If [Collector.Used]
+//     was called for it, it stays also after its tags have moved;
 //   - if it has a name that no pull writes, because another program needs it.
 //
 // [Collector.Explain] says for each image that the store lists which of this applies, or

@@ -69,8 +69,8 @@ type Explanation struct {
 	// images share content.
 	ToFree int64 `json:"toFree,omitempty"`
 	// Images are all images that the store lists: first those that may be removed, in the
-	// order of removal, and then those that are kept. An image in use that has lost its names
-	// is kept and not listed.
+	// order of removal, and then those that are kept. An image that is in use or young and has
+	// lost its names is kept and not listed.
 	Images []Verdict `json:"images"`
 }
 

@@ -204,3 +204,34 @@ func TestWhatIsInUseNeedNotBeStored(t *testing.T) {
 		MediaType: m.put.Manifests[0].MediaType, Digest: m.put.Manifests[0].Digest, Size: m.put.Manifests[0].Size,
 	}), "after a removal, Tag looks for all content")
 }
+
+// An image that was used less than MinAge ago stays too when its tag has moved, although no
+// container has it yet.
+func TestAYoungImageStaysWithoutAName(t *testing.T) {
+	m := newMovedTag(t)
+	c := collector(t, gc.Config{Images: gc.FromStore(m.store), Now: m.now.Now, MinAge: time.Minute, Usage: usage(1<<40, 1<<39)})
+	_, err := c.Round(t.Context())
+	require.NoError(t, err)
+	m.now.pass(2 * time.Hour)
+	c.Used(m.former.ID)
+	files := func() (n int) { // unlike has, this is not a use
+		for _, d := range append(m.put.Blobs, m.put.Manifests...) {
+			if _, err := os.Lstat(filepath.Join(m.store.Dir(), "blobs", "sha256", d.Digest.Encoded())); err == nil {
+				n++
+			}
+		}
+		return n
+	}
+	for i := range 2 {
+		m.now.pass(20 * time.Second)
+		report, err := c.RemoveUnused(t.Context())
+		require.NoError(t, err)
+		assert.Len(t, report.Removed, 2-2*i, "the third image has the same layers")
+		assert.Equal(t, len(m.put.Blobs)+1, files())
+	}
+	m.now.pass(2 * time.Hour)
+	report, err := c.RemoveUnused(t.Context())
+	require.NoError(t, err)
+	assert.Positive(t, report.Pruned)
+	assert.Zero(t, files())
+}

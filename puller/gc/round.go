@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/pullkit/pullkit/internal/disk"
 	"github.com/pullkit/pullkit/internal/redact"
+	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
 )
 
@@ -54,9 +55,9 @@ var ErrNotEnough = errors.New("the removal of unused images did not free enough 
 // for the longest time. It never removes an image that is in use, pinned, foreign or
 // young; see [Reason]. Call Round every few minutes. The kubelet collects every 5 minutes.
 //
-// If images cannot be listed, if Config.InUse yields an error, if the manifest of a digest in
-// use is damaged, or if the state file cannot be read, Round removes nothing and returns the
-// error. If an image cannot be removed, Round goes on with the next image, and returns all
+// If images cannot be listed, if Config.InUse yields an error, or if the state file cannot be
+// read, Round removes nothing and returns the error. If the manifest of a digest in use is
+// damaged, no image can be removed. If an image cannot be removed, Round goes on with the next image, and returns all
 // errors joined. The error wraps ErrNotEnough if too little space became free. The Report is
 // valid also if Round returns an error.
 //
@@ -85,7 +86,7 @@ type round struct {
 	report Report
 
 	looked bool              // the images were listed, and it is known which of them are in use
-	keep   []digest.Digest   // the digests of what is in use
+	keep   []digest.Digest   // the digests of what is in use, and of young images that have lost their names
 	gone   bool              // images were removed, or were found to be gone
 	swept  bool              // the kubelet would sweep now
 	saved  map[string]record // what the state file has
@@ -130,7 +131,7 @@ func (r *round) save(fsys disk.FS) error {
 	r.mu.Lock()
 	maps.DeleteFunc(r.saved, func(id string, _ record) bool { _, ok := r.records[id]; return !ok })
 	since := r.config.Now().Sub(r.written)
-	early := !r.written.IsZero() && since >= 0 && since < writeEvery
+	early := !r.written.IsZero() && since >= 0 && since < writeEvery && !r.closed // after Close there is no later write
 	nothing := len(r.news) == 0
 	if early && !r.gone {
 		r.writeSoon()
@@ -219,11 +220,19 @@ func (r *round) detect(images []Image, used usedImages) {
 		}
 	}
 	for id, rec := range r.records {
-		// An image that was pulled after the list was made is missing from the list, and is not
-		// gone.
-		if !present[id] && (r.config.AsKubelet || rec.last().Before(r.began)) {
-			r.forget(id)
+		if present[id] {
+			continue
 		}
+		// An image that was pulled after the list was made is missing from the list, and is not
+		// gone. One that was used a short time ago can have lost its names since.
+		young, _ := r.young(rec, r.began)
+		if !r.config.AsKubelet && (young || !rec.last().Before(r.began)) {
+			if d := digest.Digest(id); verify.Digest(d) == nil {
+				r.keep = append(r.keep, d)
+			}
+			continue
+		}
+		r.forget(id)
 	}
 	r.looked = true
 }

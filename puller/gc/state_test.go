@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -338,19 +339,69 @@ func TestCloseWaitsForTheWriteThatRuns(t *testing.T) {
 		c.state.open = func() (disk.FS, error) { return slowFS{mem.Process(), renaming}, nil }
 		c.Used("i0")
 		synctest.Wait() // the write is at its rename
-		closed := false
-		go func() {
-			assert.NoError(t, c.Close())
-			closed = true
-		}()
+		var closed atomic.Int64
+		for range 3 {
+			go func() {
+				assert.NoError(t, c.Close())
+				closed.Add(1)
+			}()
+		}
 		synctest.Wait()
-		assert.False(t, closed)
+		assert.Zero(t, closed.Load())
 		close(renaming)
 		synctest.Wait()
-		assert.True(t, closed)
+		assert.EqualValues(t, 3, closed.Load())
 		saved, err := c.state.read(mem.Process(), time.Now())
 		require.NoError(t, err)
 		assert.Contains(t, saved, "i0")
+	})
+}
+
+// A round that does not end while Close waits writes the last uses at its end. So does a round
+// after Close.
+func TestARoundWritesWhatCloseCouldNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode()
+		n.free = 900
+		n.add("i0", 1)
+		n.add("i1", 1)
+		cfg := n.config()
+		cfg.StateDir, cfg.Now, cfg.InUse = "mem", time.Now, nil
+		c, err := New(cfg)
+		require.NoError(t, err)
+		mem := disktest.New()
+		c.state.open = func() (disk.FS, error) { return mem.Process(), nil }
+		c.Used("i0")
+		synctest.Wait() // this is written at once, and the next uses a minute later
+		used := time.Now()
+		c.Used("i1")
+		end := make(chan struct{})
+		n.onList = func() { <-end }
+		go func() {
+			_, err := c.Round(t.Context())
+			assert.NoError(t, err)
+		}()
+		synctest.Wait()
+		require.ErrorIs(t, c.Close(), context.DeadlineExceeded)
+		require.ErrorIs(t, c.Close(), context.DeadlineExceeded, "the second Close says so too")
+		assert.Equal(t, closeWait, time.Since(used))
+		close(end)
+		synctest.Wait()
+		saved := func(id string) time.Time {
+			records, err := c.state.read(mem.Process(), time.Now())
+			require.NoError(t, err)
+			return records[id].used
+		}
+		assert.True(t, used.Equal(saved("i1")))
+
+		time.Sleep(time.Second)
+		used = time.Now()
+		c.Used("i0")
+		time.Sleep(time.Hour)
+		assert.False(t, used.Equal(saved("i0")), "no timer is set after Close")
+		_, err = c.Round(t.Context())
+		require.NoError(t, err)
+		assert.True(t, used.Equal(saved("i0")))
 	})
 }
 

@@ -284,6 +284,41 @@ func TestARoundRemovesContentWithoutAName(t *testing.T) {
 	assert.EqualValues(t, 5, report.ToFree)
 }
 
+// An image can list a manifest that is larger than any that is read. It does not stop the
+// collection of images, and goes as others do.
+func TestAnImageThatListsALargeManifest(t *testing.T) {
+	for _, stored := range []bool{false, true} {
+		s := newSite(t, t.TempDir(), puller.Config{})
+		image := pull(t, s.puller, s.push(t, "team/app:v1", 1, 3000))
+		add := func(mediaType string, data []byte) ocispec.Descriptor {
+			desc := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(data), Size: int64(len(data))}
+			in, err := s.store.Ingest(t.Context(), desc)
+			require.NoError(t, err)
+			_, err = in.WriteAt(data, 0)
+			require.NoError(t, err)
+			require.NoError(t, in.Commit(t.Context()))
+			return desc
+		}
+		large := []byte("{}" + strings.Repeat(" ", 5<<20))
+		listed := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromBytes(large), Size: int64(len(large))}
+		if stored {
+			listed = add(listed.MediaType, large)
+		}
+		index := add(ocispec.MediaTypeImageIndex, fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, listed.MediaType, listed.Digest, listed.Size))
+		require.NoError(t, s.store.Tag(t.Context(), reference.MustParse("registry.example/stranger:v1"), index))
+		c := collector(t, gc.Config{Images: gc.FromStore(s.store), MinAge: -1, InUse: of(image.ID), Usage: usage(1<<40, 0)})
+		_, err := c.Explain(t.Context())
+		require.NoError(t, err)
+		report, err := c.RemoveUnused(t.Context())
+		require.NoError(t, err)
+		require.Len(t, report.Removed, 1)
+		assert.Equal(t, []string{"registry.example/stranger:v1"}, report.Removed[0].Image.Names)
+		ok, err := s.store.Has(t.Context(), listed)
+		require.NoError(t, err)
+		assert.False(t, ok)
+	}
+}
+
 // The puller's records of removed images are swept, and those of others are kept.
 func TestRecordsAreSweptAfterARemoval(t *testing.T) {
 	dir, now := t.TempDir(), newClock()

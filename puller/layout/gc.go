@@ -1,10 +1,14 @@
 package layout
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -13,7 +17,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk"
-	"github.com/pullkit/pullkit/internal/mediatype"
 	"github.com/pullkit/pullkit/internal/ocilayout"
 	"github.com/pullkit/pullkit/internal/verify"
 	"github.com/pullkit/pullkit/puller/content"
@@ -197,9 +200,9 @@ type PruneConfig struct {
 	// Keep are the digests of manifests and indexes that are kept with all content that they
 	// lead to, also if no name leads to them. Such are images that a program still runs after
 	// their tags have moved to other images. A digest that is not stored has no effect, and
-	// that of a config keeps only the config. If a digest is not valid, or if what is stored
-	// under it is damaged or cannot be read as a manifest or an index, nothing is removed, and
-	// the error says which digest it is.
+	// that of a config or a layer keeps only this blob. If a digest is not valid, or if what is
+	// stored under it is damaged or cannot be read, nothing is removed, and the error says which
+	// digest it is.
 	Keep []digest.Digest
 }
 
@@ -398,18 +401,18 @@ func (m marking) mark(ctx context.Context, desc ocispec.Descriptor) error {
 	for todo := []ocispec.Descriptor{desc}; len(todo) > 0; {
 		desc := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if m.read[desc.Digest] || ocilayout.CheckDescriptor(desc) != nil {
+		if m.read[desc.Digest] || verify.Digest(desc.Digest) != nil {
 			continue // done already, or not the name of a blob
 		}
 		m.used[desc.Digest] = true
-		if !mediatype.IsIndex(desc.MediaType) && !mediatype.IsManifest(desc.MediaType) {
+		if !ocilayout.IsDocument(desc.MediaType) {
 			continue
 		}
 		m.read[desc.Digest] = true
-		doc, err := m.l.sound(ctx, desc.Digest)
+		below, err := m.l.below(ctx, desc.Digest)
 		switch {
 		case err == nil:
-			todo = append(append(todo, doc.Manifests...), doc.Parts()...)
+			todo = append(todo, below...)
 		case errors.Is(err, fs.ErrNotExist):
 			// it is a manifest of another platform, which is not stored
 		default:
@@ -419,27 +422,107 @@ func (m marking) mark(ctx context.Context, desc ocispec.Descriptor) error {
 	return nil
 }
 
-// sound returns the stored manifest or index with a digest, which it verifies: after a changed
-// bit, a manifest would lead to other blobs than its image needs. The size does not matter,
-// because an image of another publisher can list a manifest with a wrong size. The error wraps
-// fs.ErrNotExist if no blob has the digest.
-func (l *Layout) sound(ctx context.Context, d digest.Digest) (*ocilayout.Document, error) {
+// below returns what the stored manifest or index with a digest leads to. It verifies the
+// digest: after a changed bit, a manifest would lead to other blobs than its image needs. The
+// error wraps fs.ErrNotExist if no blob has the digest.
+//
+// An image of another publisher can list any stored blob as a manifest, and with any size. That
+// must not stop all removals, so a blob that is not a manifest and has its digest is no error.
+func (l *Layout) below(ctx context.Context, d digest.Digest) ([]ocispec.Descriptor, error) {
 	fi, err := l.fs.Lstat(ocilayout.BlobName(d))
 	if err != nil {
 		return nil, err
 	}
-	data, err := ocilayout.ReadVerified(ctx, documents{l.blobs}, ocispec.Descriptor{Digest: d, Size: fi.Size()})
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, content.ErrDigestMismatch) {
-		return nil, errors.New("it is damaged: run Repair, then pull its image again")
+	desc := ocispec.Descriptor{Digest: d, Size: fi.Size()}
+	if desc.Size <= ocilayout.MaxDocument {
+		data, err := ocilayout.ReadVerified(ctx, documents{l.blobs}, desc)
+		if err != nil {
+			return nil, ifDamaged(err)
+		}
+		if doc, err := ocilayout.ParseDocument(data); err == nil {
+			return append(doc.Manifests, doc.Parts()...), nil
+		}
 	}
+	// Larger content is hashed only if another program has written it, because it can be a
+	// layer of gigabytes.
+	f, err := documents{l.blobs}.Open(ctx, desc)
 	if err != nil {
+		return nil, ifDamaged(err)
+	}
+	defer f.Close()
+	return l.mentioned(ctx, f)
+}
+
+// ifDamaged returns the error of a manifest that could not be read, or what to do if it is
+// damaged.
+func ifDamaged(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, content.ErrDigestMismatch) {
+		return errors.New("it is damaged: run Repair, then pull its image again")
+	}
+	return err
+}
+
+// digestLens are the lengths of digests by how they start. maxDigest is the largest of them.
+var digestLens = map[string]int{"sha256:": 7 + 64, "sha384:": 7 + 96, "sha512:": maxDigest}
+
+const maxDigest = 7 + 128
+
+// digestsIn yields the digests in a text.
+func digestsIn(text []byte) iter.Seq[digest.Digest] {
+	return func(yield func(digest.Digest) bool) {
+		for {
+			at := bytes.Index(text, []byte("sha"))
+			if at < 0 || len(text)-at < len("sha256:") {
+				return
+			}
+			text = text[at:]
+			n := digestLens[string(text[:len("sha256:")])]
+			if n > 0 && n <= len(text) {
+				if d := digest.Digest(text[:n]); verify.Digest(d) == nil && !yield(d) {
+					return
+				}
+			}
+			text = text[len("sha"):]
+		}
+	}
+}
+
+// mentioned returns what content leads to that this package does not read as a manifest. If it
+// is a JSON object, another program may do that. Then each digest in its text counts as that of
+// a manifest, so that too much is kept and not too little. Other content, such as a layer, leads
+// to nothing.
+func (l *Layout) mentioned(ctx context.Context, f io.Reader) ([]ocispec.Descriptor, error) {
+	text := bufio.NewReaderSize(f, 1<<20)
+	head, err := text.Peek(512)
+	if err != nil && err != io.EOF {
 		return nil, err
 	}
-	doc, err := ocilayout.ParseDocument(data)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ocilayout.ErrNoDocument, err)
+	if head = bytes.TrimLeft(head, " \t\r\n"); len(head) > 0 && head[0] != '{' {
+		return nil, nil
 	}
-	return doc, nil
+	stored := make(map[digest.Digest]bool) // only of stored blobs, because a large text can have more digests than fit in memory
+	for {
+		part, end := text.Peek(text.Size())
+		for d := range digestsIn(part) {
+			if _, err := l.fs.Lstat(ocilayout.BlobName(d)); err == nil {
+				stored[d] = true
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+		}
+		if end == io.EOF {
+			break
+		}
+		if err := errors.Join(end, ctx.Err()); err != nil {
+			return nil, err
+		}
+		text.Discard(len(part) - maxDigest) // the rest can be the start of a digest
+	}
+	var all []ocispec.Descriptor
+	for d := range stored {
+		all = append(all, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d})
+	}
+	return all, nil
 }
 
 // eachBlob calls yield for every file in the directories of blobs whose name is a digest.

@@ -3,8 +3,12 @@ package layout_test
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -12,6 +16,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/pullkit/pullkit/internal/disk/disktest"
 	"github.com/pullkit/pullkit/internal/ocilayout"
+	"github.com/pullkit/pullkit/internal/rounds"
 	"github.com/pullkit/pullkit/puller/content"
 	"github.com/pullkit/pullkit/puller/layout"
 	"github.com/pullkit/pullkit/reference"
@@ -184,9 +189,9 @@ func requireKept(t *testing.T, l *layout.Layout, img *testImage) {
 	require.Empty(t, missing(t, l, img))
 }
 
-// The digest of a config keeps only the config, because it may be the ID of an image. That of
-// a layer is a mistake, and nothing is removed.
-func TestAConfigCanBeKeptAndALayerCannot(t *testing.T) {
+// The digest of a config or of a layer keeps only this blob, whatever its size. That of a config
+// can be the ID of an image.
+func TestAConfigOrALayerToKeepKeepsItself(t *testing.T) {
 	l := openTest(t, t.TempDir())
 	former, _, third := withoutAName(t, l)
 	config := former.all[0]
@@ -198,11 +203,124 @@ func TestAConfigCanBeKeptAndALayerCannot(t *testing.T) {
 	assert.Len(t, missing(t, l, former), len(former.all)-1)
 	assert.True(t, must(l.Has(t.Context(), config)))
 
-	data, layer := blobOf(9, 5000)
-	store(t, l, layer, data)
-	removed, err := l.Prune(t.Context(), prunedAtOnce(layer.Digest))
-	assert.ErrorContains(t, err, string(layer.Digest))
+	for _, size := range []int{5000, ocilayout.MaxDocument + 1} {
+		data, layer := blobOf(9, size)
+		store(t, l, layer, data)
+		removed, err := l.Prune(t.Context(), prunedAtOnce(config.Digest, layer.Digest))
+		require.NoError(t, err)
+		assert.Zero(t, removed)
+		flip(t, l, layer)
+		_, err = l.Prune(t.Context(), prunedAtOnce(layer.Digest))
+		assert.ErrorContains(t, err, string(layer.Digest)+" cannot be read")
+		removed, err = l.Prune(t.Context(), prunedAtOnce(config.Digest))
+		require.NoError(t, err)
+		assert.Equal(t, 1, removed.Blobs)
+	}
+}
+
+// An image can list any blob as a manifest: a layer of another image, or one that its publisher
+// has made for this. It does not stop the removal of other content, and takes nothing away.
+func TestAnImageThatListsAnyBlobAsAManifest(t *testing.T) {
+	victim := newTestImage(t, "registry.example/victim:v1", 1, 1000, ocilayout.MaxDocument+1)
+	padding := strings.Repeat(" ", ocilayout.MaxDocument)
+	for what, data := range map[string][]byte{
+		"a config":                      victim.data[victim.all[0].Digest],
+		"a layer":                       victim.data[victim.all[1].Digest],
+		"a large layer":                 victim.data[victim.all[2].Digest],
+		"nothing":                       {},
+		"JSON of another kind":          []byte(`{"config":5}`),
+		"not quite JSON":                []byte(`{"config":{`),
+		"another JSON value":            []byte(`[1]`),
+		"a large JSON text":             []byte(`{"config":5,"x":"` + padding + `"}`),
+		"a large text":                  []byte("x" + padding),
+		"a large text with white space": []byte(padding + "x"),
+	} {
+		for _, kind := range []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex} {
+			for _, wrong := range []int64{0, 1} {
+				t.Run(fmt.Sprintf("%s as %s, wrong size: %v", what, kind, wrong > 0), func(t *testing.T) {
+					l := must(openMem(disktest.New().Process()))
+					other := newTestImage(t, "registry.example/other:v1", 2, 100)
+					for _, img := range []*testImage{victim, other} {
+						require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+					}
+					blob := descOf(kind, data)
+					if !must(l.Has(t.Context(), blob)) {
+						store(t, l, blob, data)
+					}
+					index := fmt.Appendf(nil, `{"schemaVersion":2,"manifests":[{"mediaType":%q,"digest":%q,"size":%d}]}`, kind, blob.Digest, blob.Size+wrong)
+					desc := descOf(ocispec.MediaTypeImageIndex, index)
+					store(t, l, desc, index)
+					require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/stranger:v1"), desc))
+					garbage, garbageDesc := blobOf(9, 5000)
+					store(t, l, garbageDesc, garbage)
+
+					removed, err := l.Prune(t.Context(), prunedAtOnce(victim.index.Digest))
+					require.NoError(t, err)
+					assert.Equal(t, content.Removal{Blobs: 1, Bytes: 5000}, removed)
+					entries := must(l.List(t.Context()))
+					require.Len(t, entries, 3)
+					require.Equal(t, other.ref, entries[1].Ref)
+					removed, err = l.RemoveImage(t.Context(), entries[1:2], []digest.Digest{victim.index.Digest, desc.Digest})
+					require.NoError(t, err)
+					assert.Equal(t, len(other.all), removed.Blobs)
+					_, err = l.Remove(t.Context(), victim.ref, victim.index.Digest)
+					require.NoError(t, err)
+					assert.Empty(t, missing(t, l, victim))
+					assert.True(t, must(l.Has(t.Context(), blob)))
+					assert.True(t, must(l.Has(t.Context(), desc)))
+				})
+			}
+		}
+	}
+}
+
+// A manifest or an index that this package does not read, and another program may, keeps all
+// content whose digest is in it. The digest can be where two reads meet.
+func TestAManifestOfAnotherKindKeepsWhatItMentions(t *testing.T) {
+	for _, padding := range []int{0, 1<<20 - 200, 1<<20 - 160, 1<<20 - 100, 2<<20 - 300, ocilayout.MaxDocument + 1} {
+		t.Run(fmt.Sprint(padding), func(t *testing.T) {
+			l := openTest(t, t.TempDir())
+			add := func(mediaType, data string) string {
+				desc := descOf(mediaType, []byte(data))
+				store(t, l, desc, []byte(data))
+				return string(desc.Digest)
+			}
+			space := strings.Repeat(" ", padding)
+			config, layer := add(ocispec.MediaTypeImageConfig, "{}"), add(ocispec.MediaTypeImageLayer, "a layer")
+			manifest := add(ocispec.MediaTypeImageManifest, fmt.Sprintf(` {%s"config":{"digest":%q,"size":"2"},"layers":[{"digest":%q,"size":"7"}]}`, space, config, layer))
+			index := fmt.Sprintf(`{"schemaVersion":2,%s"manifests":[{"digest":%q,"platform":5},{"digest":"sha256:%s"}]}`, space, manifest, strings.Repeat("0", 64))
+			desc := descOf(ocispec.MediaTypeImageIndex, []byte(index))
+			store(t, l, desc, []byte(index))
+			require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/app:v1"), desc))
+			garbage, garbageDesc := blobOf(9, 5000)
+			store(t, l, garbageDesc, garbage)
+			removed, err := l.Prune(t.Context(), prunedAtOnce())
+			require.NoError(t, err)
+			assert.Equal(t, 1, removed.Blobs)
+			assert.Len(t, must(os.ReadDir(l.Dir()+"/blobs/sha256")), 4)
+			removed, err = l.RemoveImage(t.Context(), must(l.List(t.Context())), nil)
+			require.NoError(t, err)
+			assert.Equal(t, 4, removed.Blobs)
+		})
+	}
+}
+
+// The manifest of an artifact, which former versions of oras wrote, keeps its blobs.
+func TestAnArtifactKeepsItsBlobs(t *testing.T) {
+	l := openTest(t, t.TempDir())
+	data, blob := blobOf(1, 5000)
+	store(t, l, blob, data)
+	const kind = "application/vnd.oci.artifact.manifest.v1+json"
+	manifest := fmt.Appendf(nil, `{"mediaType":%q,"artifactType":"a/b","blobs":[{"mediaType":"a/b","digest":%q,"size":5000}]}`, kind, blob.Digest)
+	desc := descOf(kind, manifest)
+	store(t, l, desc, manifest)
+	require.NoError(t, l.Tag(t.Context(), reference.MustParse("registry.example/artifact:v1"), desc))
+	removed, err := l.Prune(t.Context(), prunedAtOnce())
+	require.NoError(t, err)
 	assert.Zero(t, removed)
+	removed, err = l.RemoveImage(t.Context(), must(l.List(t.Context())), nil)
+	require.NoError(t, err)
+	assert.Equal(t, 2, removed.Blobs)
 }
 
 // An image that lists the manifest of another one as a layer, or with a wrong size, does not
@@ -212,6 +330,7 @@ func TestAnImageThatListsTheManifestOfAnother(t *testing.T) {
 		for what, change := range map[string]func(*ocispec.Descriptor){
 			"as a layer":        func(d *ocispec.Descriptor) { d.MediaType = ocispec.MediaTypeImageLayerGzip },
 			"with a wrong size": func(d *ocispec.Descriptor) { d.Size++ },
+			"with a size of -1": func(d *ocispec.Descriptor) { d.Size = -1 },
 		} {
 			for _, named := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s, %s first, with a name: %v", what, names[0], named), func(t *testing.T) {
@@ -241,6 +360,16 @@ func TestAnImageThatListsTheManifestOfAnother(t *testing.T) {
 					require.NoError(t, err)
 					assert.Zero(t, removed)
 					assert.Empty(t, missing(t, l, victim))
+					if what == "as a layer" {
+						return
+					}
+					if named {
+						_, err := l.Remove(t.Context(), victim.ref)
+						require.NoError(t, err)
+					}
+					_, err = l.Prune(t.Context(), prunedAtOnce())
+					require.NoError(t, err)
+					assert.Equal(t, []digest.Digest{victim.index.Digest}, missing(t, l, victim), "the other image leads to the rest")
 				})
 			}
 		}
@@ -304,4 +433,149 @@ func TestContentToKeepThatCannotBeRead(t *testing.T) {
 	fail.Store(nil)
 	assert.Empty(t, missing(t, l, former))
 	requireKept(t, l, third)
+}
+
+// Tags move, images are removed and power is lost, in a random order. Images in use stay whole,
+// and at the end nothing is left over.
+func TestImagesInUseStayWhole(t *testing.T) {
+	var images []*testImage
+	for i := range 6 { // pairs share layers
+		images = append(images, newTestImage(t, "registry.example/app:v1", i/2, []int{100, 3000, 50}[:2+i%2]...))
+	}
+	for seed := range rounds.Of(60) {
+		random := rand.New(rand.NewPCG(uint64(seed), 1))
+		mem := disktest.New()
+		l := must(openMem(mem.Process()))
+		inUse := map[digest.Digest]*testImage{}
+		for step := range 60 {
+			keep := slices.Collect(maps.Keys(inUse))
+			what := fmt.Sprintf("seed %d, step %d", seed, step)
+			img := *images[random.IntN(len(images))]
+			img.ref = reference.MustParse(fmt.Sprintf("registry.example/app:v%d", random.IntN(3)))
+			switch random.IntN(9) {
+			case 0, 1, 2:
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), &img), what)
+				root := []ocispec.Descriptor{img.manifest, img.index}[random.IntN(2)]
+				if random.IntN(2) == 0 {
+					inUse[root.Digest] = &img
+				}
+			case 3:
+				for d := range inUse {
+					delete(inUse, d)
+					break
+				}
+			case 4, 5:
+				if entries := must(l.List(t.Context())); len(entries) > 0 {
+					d := entries[random.IntN(len(entries))].Manifest.Digest
+					entries = slices.DeleteFunc(entries, func(e content.Entry) bool { return e.Manifest.Digest != d })
+					_, err := l.RemoveImage(t.Context(), entries, keep)
+					require.NoError(t, err, what)
+				}
+			case 6:
+				if _, err := l.Remove(t.Context(), img.ref, keep...); err != nil {
+					require.ErrorIs(t, err, os.ErrNotExist, what)
+				}
+			case 7:
+				_, err := l.Prune(t.Context(), prunedAtOnce(keep...))
+				require.NoError(t, err, what)
+			case 8:
+				mem = mem.Crash(disktest.KeepSome(random.Uint64()))
+				l = must(openMem(mem.Process()))
+			}
+			for root, img := range inUse {
+				for _, desc := range img.all {
+					if desc.Digest != img.index.Digest || root == desc.Digest {
+						require.True(t, must(l.Has(t.Context(), desc)), "%s: %s", what, desc.Digest)
+					}
+				}
+			}
+		}
+		for _, e := range must(l.List(t.Context())) {
+			_, err := l.Remove(t.Context(), e.Ref)
+			require.NoError(t, err)
+		}
+		_, err := l.Prune(t.Context(), prunedAtOnce())
+		require.NoError(t, err)
+		assert.Empty(t, must(mem.Process().ReadDir("blobs/sha256")), "seed %d", seed)
+	}
+}
+
+// Power is lost at every operation of a removal. What is to be kept is whole, and the next removal
+// leaves nothing but this.
+func TestLosePowerInARemovalThatKeepsContent(t *testing.T) {
+	former, now, third := newTestImage(t, "registry.example/app:v1", 1, 100, 3000), newTestImage(t, "registry.example/app:v1", 2, 100), newTestImage(t, "registry.example/third:v1", 1, 100, 3000, 70)
+	keep := []digest.Digest{former.index.Digest}
+	for done, k := false, int64(0); !done; k++ {
+		for seed := range uint64(3) {
+			mem := disktest.New()
+			d := newSwitchDisk(mem.Process())
+			l := must(openMem(d))
+			for _, img := range []*testImage{former, now, third} {
+				require.NoError(t, (&testPuller{l: l}).pull(t.Context(), img))
+			}
+			entries := must(l.List(t.Context()))
+			d.set(diesAfter(k))
+			_, err := l.RemoveImage(t.Context(), entries[1:], keep)
+			if err == nil {
+				_, err = l.Prune(t.Context(), prunedAtOnce(keep...))
+			}
+			done = err == nil
+			l = must(openMem(mem.Crash(disktest.KeepSome(seed)).Process()))
+			require.Empty(t, missing(t, l, former), "operation %d, seed %d", k, seed)
+			requirePulled(t, l, now, "now")
+			if _, err := l.Lookup(t.Context(), third.ref); err == nil {
+				requirePulled(t, l, third, "third")
+			}
+			for _, e := range must(l.List(t.Context())) {
+				_, err := l.Remove(t.Context(), e.Ref, keep...)
+				require.NoError(t, err)
+			}
+			_, err = l.Prune(t.Context(), prunedAtOnce(keep...))
+			require.NoError(t, err)
+			require.Empty(t, missing(t, l, former))
+			require.Len(t, missing(t, l, now), len(now.all))
+		}
+	}
+}
+
+// Removals and pulls of several processes run at the same time. An image in use whose tag has
+// moved stays whole.
+func TestAnImageInUseStaysDuringPullsAndRemovals(t *testing.T) {
+	dir := t.TempDir()
+	l := openTest(t, dir)
+	former, now, third := withoutAName(t, l)
+	keep := []digest.Digest{former.manifest.Digest}
+	var wg sync.WaitGroup
+	for i := range 2 {
+		puller, remover := openTest(t, dir), openTest(t, dir)
+		wg.Go(func() {
+			for j := range rounds.Of(20) {
+				img := *[]*testImage{now, third, former}[(i+j)%3]
+				img.ref = reference.MustParse(fmt.Sprintf("registry.example/app%d:v%d", i, j%2))
+				if err := (&testPuller{l: puller}).pull(t.Context(), &img); err != nil {
+					assert.ErrorIs(t, err, os.ErrNotExist)
+				}
+			}
+		})
+		wg.Go(func() {
+			for range rounds.Of(20) {
+				if entries, err := remover.List(t.Context()); assert.NoError(t, err) && len(entries) > 0 {
+					if _, err := remover.RemoveImage(t.Context(), entries[:1], keep); err != nil {
+						assert.ErrorIs(t, err, content.ErrChanged)
+					}
+				}
+				_, err := remover.Prune(t.Context(), prunedAtOnce(keep...))
+				assert.NoError(t, err)
+				for _, desc := range former.all[:len(former.all)-1] {
+					ok, err := l.Has(t.Context(), desc)
+					assert.NoError(t, err)
+					assert.True(t, ok, desc.Digest)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for d, err := range l.Verify(t.Context()) {
+		assert.NoError(t, err, d)
+	}
 }
