@@ -32,9 +32,10 @@ type Images interface {
 	// already, Remove succeeds.
 	//
 	// keep are the digests that Config.InUse has yielded, and the IDs of images that were used
-	// less than Config.MinAge ago and that List does not return any more. All content to which these manifests
-	// and indexes lead is kept, also if List does not return the image that needs it. A store
-	// that lists all its images, those without a name too, need not read keep.
+	// less than Config.MinAge ago and that List does not return any more. All content to which
+	// these manifests and indexes lead is kept, also if List does not return the image that
+	// needs it. A store that lists all its images, also those without a name, need not read
+	// keep.
 	Remove(ctx context.Context, image Image, keep []digest.Digest) (freed int64, err error)
 }
 

@@ -57,9 +57,9 @@ var ErrNotEnough = errors.New("the removal of unused images did not free enough 
 //
 // If images cannot be listed, if Config.InUse yields an error, or if the state file cannot be
 // read, Round removes nothing and returns the error. If the manifest of a digest in use is
-// damaged, no image can be removed. If an image cannot be removed, Round goes on with the next image, and returns all
-// errors joined. The error wraps ErrNotEnough if too little space became free. The Report is
-// valid also if Round returns an error.
+// damaged, no image can be removed. If an image cannot be removed, Round goes on with the next
+// image, and returns all errors joined. The error wraps ErrNotEnough if too little space became
+// free. The Report is valid also if Round returns an error.
 //
 // If a round runs in this or another process, Round waits for its end, or until ctx ends.
 // If ctx ends during the round, Round stops before it removes the next image.
